@@ -1,0 +1,1 @@
+//! ROOM 2: calls come in, replies go out.

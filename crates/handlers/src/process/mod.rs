@@ -1,0 +1,4 @@
+//! The embedded backend: a function's handlers are processes of this machine.
+
+pub mod spawner;
+mod sys;

@@ -1,0 +1,1 @@
+//! The small process that starts and ends all others.

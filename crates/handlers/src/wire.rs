@@ -1,0 +1,1 @@
+//! The frames that a handler and its worker exchange.

@@ -1,0 +1,1 @@
+//! ROOM 1: functions come and go.

@@ -1,0 +1,22 @@
+//! The nouns that all rooms share, and the seams between them.
+//!
+//! This crate owns what a function, a call and a route *are*, and the traits by
+//! which management, gateway and handlers meet. It must not know any of them,
+//! and it does no input or output.
+
+pub mod body;
+pub mod function;
+pub mod handler_set;
+pub mod invocation;
+pub mod routes;
+pub mod seams;
+
+pub use body::{Body, BodyError};
+pub use function::{EnvVar, FunctionName, FunctionSpec, Limits, NameError, Runtime};
+pub use handler_set::{Admission, HandlerSet, Patience, Place, Refusal, WaitingRoom};
+pub use invocation::{CallId, CallTarget, Invocation, InvokeError, Reply};
+pub use routes::{Route, Routes, RoutesWriter};
+pub use seams::{
+    Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, Handler, HandlerError,
+    HandlerId, LogSink, RuntimeStatus,
+};

@@ -1,0 +1,1 @@
+//! The worker of environment binary: runs `fn.sh` for every call.
