@@ -1,2 +1,7 @@
 //! The program.
+mod cli;
+mod config;
+mod data_dir;
+mod listen;
+
 fn main() {}

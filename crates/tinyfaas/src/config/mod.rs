@@ -1,0 +1,226 @@
+//! The configuration: read in one place, checked whole, every mistake reported
+//! at once.
+//!
+//! Owns which settings there are (`settings.rs`), how their texts are read
+//! (`values.rs`) and what they amount to. Must not know what the rooms do with
+//! them.
+
+pub(crate) mod settings;
+mod values;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::config::settings::{SETTINGS, Setting};
+pub(crate) use crate::config::values::Value;
+
+/// Where one endpoint listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// The setting's name, for messages: `http`, `management`.
+    pub(crate) name: &'static str,
+    /// `None` switches it off, 0 lets the kernel choose.
+    pub(crate) port: Option<u16>,
+    /// Where to bind it; empty is all addresses of both families.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// Every setting, checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    values: BTreeMap<&'static str, Value>,
+}
+
+/// A setting's text and where it comes from, for messages.
+struct Given {
+    text: String,
+    source: String,
+}
+
+impl Config {
+    /// Reads every setting from the flags, else from the environment, else its
+    /// default.
+    ///
+    /// # Errors
+    /// All mistakes, a line each.
+    pub(crate) fn read(
+        flag: impl Fn(&Setting) -> Option<String>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<String>> {
+        let mut values = BTreeMap::new();
+        let mut mistakes = Vec::new();
+        for setting in SETTINGS {
+            let given = given(setting, &flag, &variable);
+            match setting.kind.parse(&given.text) {
+                Ok(value) => drop(values.insert(setting.name, value)),
+                Err(problem) => {
+                    mistakes.push(format!("{}={:?}: {problem}", given.source, given.text));
+                }
+            }
+        }
+        if mistakes.is_empty() { Ok(Self { values }) } else { Err(mistakes) }
+    }
+
+    fn value(&self, name: &str) -> &Value {
+        self.values.get(name).expect("every setting has been read, and the tests ask for all")
+    }
+
+    /// The endpoint `http`, `coap`, `grpc` or `management`.
+    pub(crate) fn endpoint(&self, name: &'static str) -> Endpoint {
+        let Value::Port(port) = *self.value(&format!("{name}-port")) else {
+            unreachable!("{name}-port is a port")
+        };
+        let Value::Addresses(addresses) = self.value(&format!("{name}-address")).clone() else {
+            unreachable!("{name}-address is a list of addresses")
+        };
+        Endpoint { name, port, addresses }
+    }
+
+    /// A length of time.
+    pub(crate) fn duration(&self, name: &str) -> std::time::Duration {
+        match *self.value(name) {
+            Value::Duration(duration) => duration,
+            ref other => unreachable!("{name} is no duration but {other:?}"),
+        }
+    }
+
+    /// A number of bytes.
+    pub(crate) fn bytes(&self, name: &str) -> u64 {
+        match *self.value(name) {
+            Value::Bytes(bytes) => bytes,
+            ref other => unreachable!("{name} is no size but {other:?}"),
+        }
+    }
+
+    /// A number of things.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        match *self.value(name) {
+            Value::Count(count) => count,
+            ref other => unreachable!("{name} is no number but {other:?}"),
+        }
+    }
+
+    /// A text, one of a list of words, or an empty one.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        match self.value(name) {
+            Value::Text(text) => text,
+            other => unreachable!("{name} is no text but {other:?}"),
+        }
+    }
+
+    /// The one directory of the server.
+    ///
+    /// # Errors
+    /// Where none is given and the user has no home to hold one.
+    pub(crate) fn data_dir(
+        &self,
+        is_root: bool,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<PathBuf, String> {
+        match self.text("data-dir") {
+            "" if is_root => Ok("/var/lib/tinyfaas".into()),
+            "" => {
+                let absolute = |name| variable(name).filter(|path| path.starts_with('/'));
+                let state = absolute("XDG_STATE_HOME")
+                    .or_else(|| absolute("HOME").map(|home| format!("{home}/.local/state")));
+                state.map(|state| PathBuf::from(state).join("tinyfaas")).ok_or_else(|| {
+                    "no place for the server's data: HOME is not set; set TF_DATA_DIR to a \
+                     directory of your own"
+                        .to_owned()
+                })
+            }
+            given => Ok(given.into()),
+        }
+    }
+}
+
+fn given(
+    setting: &Setting,
+    flag: impl Fn(&Setting) -> Option<String>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Given {
+    if let Some(text) = flag(setting) {
+        return Given { text, source: format!("--{}", setting.name) };
+    }
+    // An empty variable is one that is not set, as in `HTTP_PORT= tinyfaas`.
+    for name in std::iter::once(setting.variable).chain(setting.old_variable) {
+        if let Some(text) = variable(name).filter(|text| !text.trim().is_empty()) {
+            return Given { text, source: name.to_owned() };
+        }
+    }
+    Given { text: setting.default.to_owned(), source: setting.variable.to_owned() }
+}
+
+/// Variables that look like ours and are none: spelling mistakes.
+pub(crate) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    let known = |name: &str| SETTINGS.iter().any(|setting| setting.variable == name);
+    names.filter(|name| name.starts_with("TF_") && !known(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let find = |name: &str| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        Config::read(|_| None, find)
+    }
+
+    fn check_port(variables: &[(&str, &str)], expected: Option<u16>) {
+        let config = read(variables).expect("valid");
+        assert_eq!(config.endpoint("http").port, expected, "{variables:?}");
+    }
+
+    #[test]
+    fn ports_follow_the_contract() {
+        check_port(&[], Some(8000));
+        check_port(&[("HTTP_PORT", "")], Some(8000));
+        check_port(&[("HTTP_PORT", "0")], Some(0));
+        check_port(&[("HTTP_PORT", "-1")], None);
+        check_port(&[("HTTP_PORT", "-70000")], None);
+        check_port(&[("http_PORT", "81")], Some(81));
+        check_port(&[("http_PORT", "81"), ("HTTP_PORT", "82")], Some(82));
+        check_port(&[("http_PORT", "81"), ("HTTP_PORT", "")], Some(81));
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let mistakes = read(&[
+            ("HTTP_PORT", "http"),
+            ("COAP_PORT", "65536"),
+            ("HTTP_ADDRESS", "nowhere"),
+            ("TF_CALL_DEADLINE", "soon"),
+            ("TF_HTTP_BODY_MAX", "big"),
+            ("TF_BACKEND", "podman"),
+        ])
+        .expect_err("six mistakes");
+        assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
+        assert!(mistakes.iter().any(|line| line.starts_with("COAP_PORT=\"65536\": ")));
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment() {
+        let flag = |setting: &Setting| (setting.name == "http-port").then(|| "5".to_owned());
+        let config = Config::read(flag, |name| (name == "HTTP_PORT").then(|| "6".to_owned()));
+        assert_eq!(config.expect("valid").endpoint("http").port, Some(5));
+    }
+
+    #[test]
+    fn the_data_directory_follows_the_user() {
+        let config = read(&[]).expect("valid");
+        let home = |name: &str| (name == "HOME").then(|| "/home/ada".to_owned());
+        let dir = |root| config.data_dir(root, home).expect("a home");
+        assert_eq!(dir(true), PathBuf::from("/var/lib/tinyfaas"));
+        assert_eq!(dir(false), PathBuf::from("/home/ada/.local/state/tinyfaas"));
+        assert!(config.data_dir(false, |_| None).is_err());
+    }
+
+    #[test]
+    fn misspelt_variables_are_found() {
+        let names = ["TF_BACKEND", "TF_BACKENT", "HOME"].map(str::to_owned);
+        assert_eq!(unknown_variables(names.into_iter()), ["TF_BACKENT"]);
+    }
+}

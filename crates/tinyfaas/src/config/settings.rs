@@ -1,0 +1,121 @@
+//! The table of settings: each has one row here, and one in
+//! `docs/configuration.md`, which a test holds against this one.
+//!
+//! Owns names, defaults and what is said of them. Must not know how texts are
+//! read or what a value does.
+
+use crate::config::values::Kind;
+
+/// One setting: a flag, an environment variable, a default.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its name; the flag is `--NAME`.
+    pub(crate) name: &'static str,
+    /// Its environment variable.
+    pub(crate) variable: &'static str,
+    /// The variable by which the Go implementation reads it.
+    pub(crate) old_variable: Option<&'static str>,
+    /// Its text where none is given.
+    pub(crate) default: &'static str,
+    /// How its text is read.
+    pub(crate) kind: Kind,
+    /// The heading that it stands under.
+    pub(crate) heading: &'static str,
+    /// What it means, for `--help` and the table.
+    pub(crate) help: &'static str,
+}
+
+const fn setting(
+    heading: &'static str,
+    name: &'static str,
+    variable: &'static str,
+    default: &'static str,
+    kind: Kind,
+    help: &'static str,
+) -> Setting {
+    Setting { name, variable, old_variable: None, default, kind, heading, help }
+}
+
+const fn port(
+    name: &'static str,
+    variable: &'static str,
+    old_variable: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        variable,
+        old_variable: Some(old_variable),
+        default,
+        kind: Kind::Port,
+        heading: ENDPOINTS,
+        help,
+    }
+}
+
+const ENDPOINTS: &str = "Endpoints";
+const SERVER: &str = "Server";
+const CALLS: &str = "Calls";
+const HTTP: &str = "HTTP gateway";
+const DEPLOYS: &str = "Deploying functions";
+
+/// Every setting, in the order in which they are shown.
+#[rustfmt::skip]
+pub(crate) const SETTINGS: &[Setting] = &[
+    port("http-port", "HTTP_PORT", "http_PORT", "8000",
+        "port of the HTTP endpoint; negative: off, 0: any free one"),
+    port("coap-port", "COAP_PORT", "coap_PORT", "5683",
+        "port of the CoAP endpoint (checked only: CoAP is not built yet)"),
+    port("grpc-port", "GRPC_PORT", "grpc_PORT", "9000",
+        "port of the gRPC endpoint (checked only: gRPC is not built yet)"),
+    port("management-port", "MANAGEMENT_PORT", "management_PORT", "8080",
+        "port of the management service; 0: any free one"),
+    setting(ENDPOINTS, "http-address", "HTTP_ADDRESS", "all", Kind::Addresses,
+        "addresses of the HTTP endpoint, separated by commas"),
+    setting(ENDPOINTS, "coap-address", "COAP_ADDRESS", "all", Kind::Addresses,
+        "addresses of the CoAP endpoint"),
+    setting(ENDPOINTS, "grpc-address", "GRPC_ADDRESS", "all", Kind::Addresses,
+        "addresses of the gRPC endpoint"),
+    setting(ENDPOINTS, "management-address", "MANAGEMENT_ADDRESS", "localhost", Kind::Addresses,
+        "addresses of the management service; whoever reaches it can run code here"),
+    setting(ENDPOINTS, "management-hosts", "TF_MANAGEMENT_HOSTS", "", Kind::Text,
+        "further host names by which the management service may be called, separated by commas"),
+
+    setting(SERVER, "backend", "TF_BACKEND", "process", Kind::Choice(&["process", "docker"]),
+        "which backend runs the handlers (docker is not built yet)"),
+    setting(SERVER, "data-dir", "TF_DATA_DIR", "", Kind::Text,
+        "the one directory of the server (root: /var/lib/tinyfaas, else ~/.local/state/tinyfaas)"),
+    setting(SERVER, "log-level", "TF_LOG", "info",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        "how much the server says of itself on standard error"),
+    setting(SERVER, "drain-stop", "TF_DRAIN_STOP", "10s", Kind::Duration,
+        "how long running calls may go on when the server stops"),
+
+    setting(CALLS, "call-deadline", "TF_CALL_DEADLINE", "300s", Kind::Duration,
+        "time of a call, waiting included"),
+    setting(CALLS, "calls-per-handler", "TF_CALLS_PER_HANDLER", "64", Kind::Count,
+        "calls at a time in one handler of python3 or nodejs"),
+    setting(CALLS, "calls-per-handler-binary", "TF_CALLS_PER_HANDLER_BINARY", "16", Kind::Count,
+        "calls at a time in one handler of binary"),
+    setting(CALLS, "waiting-per-function", "TF_WAITING_PER_FUNCTION", "256", Kind::Count,
+        "calls that may wait for a place in one function"),
+    setting(CALLS, "waiting-total", "TF_WAITING_TOTAL", "4096", Kind::Count,
+        "calls that may wait in all"),
+    setting(CALLS, "async-waiting", "TF_ASYNC_WAITING", "4096", Kind::Count,
+        "asynchronous calls that are accepted and have not ended"),
+    setting(CALLS, "held-bytes", "TF_HELD_BYTES", "64MiB", Kind::Bytes,
+        "bodies held whole (asynchronous calls), in all"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_valid() {
+        for setting in SETTINGS {
+            assert_eq!(setting.kind.parse(setting.default).err(), None, "{}", setting.name);
+        }
+    }
+}

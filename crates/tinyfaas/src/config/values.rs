@@ -1,0 +1,194 @@
+//! How the text of a setting is read.
+//!
+//! Owns the notations for ports, addresses, times, sizes and numbers. Must not
+//! know which settings there are.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// What kind of value a setting has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A port: negative is off, 0 is the kernel's choice.
+    Port,
+    /// IP addresses or `localhost`, separated by commas; `all` or empty is all.
+    Addresses,
+    /// A time: `300s`, `10min`, `500ms`, `1h`, or seconds.
+    Duration,
+    /// A size: `64MiB`, `8KiB`, `1GiB`, or bytes.
+    Bytes,
+    /// A whole number, 1 at least.
+    Count,
+    /// Any text.
+    Text,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+/// A setting's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// `None` is off.
+    Port(Option<u16>),
+    /// Empty is all.
+    Addresses(Vec<IpAddr>),
+    /// A length of time.
+    Duration(Duration),
+    /// A number of bytes.
+    Bytes(u64),
+    /// A number of things.
+    Count(usize),
+    /// A text.
+    Text(String),
+}
+
+impl Kind {
+    /// Reads a text as this kind.
+    ///
+    /// # Errors
+    /// Says what would be right.
+    pub(crate) fn parse(self, text: &str) -> Result<Value, String> {
+        let text = text.trim();
+        match self {
+            Self::Port => port(text).map(Value::Port),
+            Self::Addresses => addresses(text).map(Value::Addresses),
+            Self::Duration => duration(text).map(Value::Duration),
+            Self::Bytes => bytes(text).map(Value::Bytes),
+            Self::Count => count(text).map(Value::Count),
+            Self::Text => Ok(Value::Text(text.to_owned())),
+            Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
+            Self::Choice(words) => Err(format!("use one of: {}", words.join(", "))),
+        }
+    }
+}
+
+fn port(text: &str) -> Result<Option<u16>, String> {
+    let number: i64 = text.parse().map_err(|_| {
+        "not a whole number; give a port, 0 for any free one, -1 for none".to_owned()
+    })?;
+    if number < 0 {
+        return Ok(None);
+    }
+    u16::try_from(number).map(Some).map_err(|_| "ports end at 65535".to_owned())
+}
+
+fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
+    let mut all = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "all") {
+        if part == "localhost" {
+            all.extend([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
+            continue;
+        }
+        let bare = part.strip_prefix('[').and_then(|part| part.strip_suffix(']')).unwrap_or(part);
+        let address = bare.parse().map_err(|_| {
+            format!(
+                "{part:?} is no IP address; give addresses separated by commas, localhost or all"
+            )
+        })?;
+        all.push(address);
+    }
+    all.dedup();
+    Ok(all)
+}
+
+/// Splits `300s` into 300 and `s`.
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number = text[..digits].parse().ok()?;
+    Some((number, text[digits..].trim()))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a time; write 500ms, 30s, 10min or 1h".to_owned();
+    let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
+    let millis_each = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    let millis = number.checked_mul(millis_each).filter(|millis| *millis <= 366 * 24 * 3_600_000);
+    let millis = millis.ok_or("longer than a year; give a shorter time")?;
+    Ok(Duration::from_millis(millis))
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "not a size; write 512KiB, 64MiB, 1GiB or a number of bytes".to_owned();
+    let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
+    let each = match unit {
+        "" | "B" => 1,
+        "k" | "K" | "KiB" => 1 << 10,
+        "kB" => 1_000,
+        "M" | "MiB" => 1 << 20,
+        "MB" => 1_000_000,
+        "G" | "GiB" => 1 << 30,
+        "GB" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number
+        .checked_mul(each)
+        .filter(|bytes| *bytes <= 1 << 50)
+        .ok_or_else(|| "larger than a pebibyte; give a smaller size".to_owned())
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=1_000_000_000).contains(&count) => Ok(count),
+        Ok(_) => Err("out of range; give a whole number from 1 to 1000000000".to_owned()),
+        Err(_) => Err("not a whole number; give one from 1 to 1000000000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kind: Kind, text: &str, expected: Option<Value>) {
+        assert_eq!(kind.parse(text).ok(), expected, "{text:?} as {kind:?}");
+    }
+
+    #[test]
+    fn times() {
+        let millis = |n| Some(Value::Duration(Duration::from_millis(n)));
+        check(Kind::Duration, "300", millis(300_000));
+        check(Kind::Duration, "300s", millis(300_000));
+        check(Kind::Duration, "10 min", millis(600_000));
+        check(Kind::Duration, "500ms", millis(500));
+        check(Kind::Duration, "1h", millis(3_600_000));
+        check(Kind::Duration, "1d", None);
+        check(Kind::Duration, "-1s", None);
+        check(Kind::Duration, "99999999h", None);
+        check(Kind::Duration, "99999999999999999999", None);
+    }
+
+    #[test]
+    fn sizes() {
+        check(Kind::Bytes, "64MiB", Some(Value::Bytes(64 << 20)));
+        check(Kind::Bytes, "10", Some(Value::Bytes(10)));
+        check(Kind::Bytes, "1 GB", Some(Value::Bytes(1_000_000_000)));
+        check(Kind::Bytes, "1TiB", None);
+        check(Kind::Bytes, "18446744073709551615G", None);
+    }
+
+    #[test]
+    fn addresses_of_both_families() {
+        let list = |texts: &[&str]| {
+            Some(Value::Addresses(texts.iter().map(|t| t.parse().expect("an address")).collect()))
+        };
+        check(Kind::Addresses, "", list(&[]));
+        check(Kind::Addresses, "all", list(&[]));
+        check(Kind::Addresses, "localhost", list(&["127.0.0.1", "::1"]));
+        check(Kind::Addresses, "[::1], 10.0.0.1", list(&["::1", "10.0.0.1"]));
+        check(Kind::Addresses, "example.org", None);
+    }
+
+    #[test]
+    fn numbers_and_words() {
+        check(Kind::Count, "64", Some(Value::Count(64)));
+        check(Kind::Count, "0", None);
+        check(Kind::Count, "many", None);
+        check(Kind::Choice(&["a", "b"]), "b", Some(Value::Text("b".into())));
+        check(Kind::Choice(&["a", "b"]), "B", None);
+    }
+}
