@@ -1,0 +1,3 @@
+#!/bin/sh
+# Replies with what it was called with.
+exec cat
