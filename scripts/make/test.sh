@@ -1,0 +1,17 @@
+#!/bin/sh
+# Runs every test: those beside the code, then the black-box suite against the
+# server as it is built for use. Arguments go to the suite: test.sh -k upload
+set -eu
+cd -- "$(dirname -- "$(readlink -f -- "$0")")/../.."
+
+sh scripts/make/prerequisites.sh cargo cc curl zip python3 '?node'
+sh scripts/make/build.sh
+cargo test --workspace --locked --quiet
+# The suite needs packages only where its list names some.
+python=python3
+if grep -q '^[^#]' test/requirements.txt; then
+    python3 -m venv .venv
+    .venv/bin/python3 -m pip install --quiet --requirement test/requirements.txt
+    python=.venv/bin/python3
+fi
+exec "$python" test/run.py "$@"
