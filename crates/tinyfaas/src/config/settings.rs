@@ -112,6 +112,36 @@ pub(crate) const SETTINGS: &[Setting] = &[
 mod tests {
     use super::*;
 
+    /// The table as `docs/configuration.md` shows it.
+    fn table() -> String {
+        let mut lines = Vec::new();
+        let mut heading = "";
+        for setting in SETTINGS {
+            if setting.heading != heading {
+                heading = setting.heading;
+                lines.push(format!("\n## {heading}\n\n| variable | flag | default | meaning |"));
+                lines.push("|---|---|---|---|".to_owned());
+            }
+            let Setting { name, variable, default, help, .. } = setting;
+            let default = if default.is_empty() { "–".to_owned() } else { format!("`{default}`") };
+            lines.push(format!("| `{variable}` | `--{name}` | {default} | {help} |"));
+        }
+        lines.join("\n") + "\n"
+    }
+
+    #[test]
+    fn the_documentation_shows_every_setting() {
+        const MARK: &str = "<!-- made from settings.rs; UPDATE=1 cargo test -p tinyfaas -->\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let text = std::fs::read_to_string(path).expect("docs/configuration.md is there");
+        let (intro, shown) = text.split_once(MARK).expect("the mark stands above the table");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, format!("{intro}{MARK}{}", table())).expect("writable");
+        } else {
+            assert_eq!(shown, table(), "docs/configuration.md is stale: UPDATE=1 cargo test");
+        }
+    }
+
     #[test]
     fn every_default_is_valid() {
         for setting in SETTINGS {
