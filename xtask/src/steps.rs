@@ -103,6 +103,8 @@ fn tool(root: &Path, tool: &tools::Tool, arguments: &[&str]) -> Outcome {
 }
 
 fn shellcheck(root: &Path) -> Outcome {
+    // Into what a script sources, wherever shellcheck is started.
+    const FOLLOW: [&str; 2] = ["--external-sources", "--source-path=SCRIPTDIR"];
     if Command::new("shellcheck").arg("--version").stdout(Stdio::null()).status().is_err() {
         return Outcome::Skipped("there is no shellcheck here".to_owned());
     }
@@ -110,7 +112,7 @@ fn shellcheck(root: &Path) -> Outcome {
         Err(error) => Outcome::Failed(error.to_string()),
         Ok(files) => {
             let scripts = files.iter().filter(|file| tidy::is_shell(root, file));
-            run_command(root, Command::new("shellcheck").arg("--external-sources").args(scripts))
+            run_command(root, Command::new("shellcheck").args(FOLLOW).args(scripts))
         }
     }
 }
