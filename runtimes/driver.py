@@ -5,6 +5,7 @@ function and asserts nothing beyond the protocol (docs/worker-protocol.md).
 """
 
 import collections
+import fcntl
 import json
 import os
 import select
@@ -76,18 +77,24 @@ class Worker:
     def __init__(self, runtime, folder, dependencies=None, concurrency=64, stdout=None, env=None):
         self.log = tempfile.TemporaryFile()
         ours, theirs = socket.socketpair()
-        out = self.log.fileno() if stdout is None else stdout
+        # Out of the way of the numbers that the worker's ends get.
+        end, out = (
+            fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 10)
+            for number in (theirs.fileno(), self.log.fileno() if stdout is None else stdout)
+        )
         environment = {"PATH": os.environ["PATH"], "HOME": folder, "LANG": "C.UTF-8"}
         environment.update(env or {})
         line = command(runtime)
         actions = [
-            (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+            (os.POSIX_SPAWN_DUP2, end, 3),
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, out, 1),
-            (os.POSIX_SPAWN_DUP2, self.log.fileno() if stdout is None else out, 2),
+            (os.POSIX_SPAWN_DUP2, out, 2),
         ]
         self.process = os.posix_spawn(line[0], line, environment, file_actions=actions)
         theirs.close()
+        os.close(end)
+        os.close(out)
         ours.setblocking(False)
         self.socket = ours
         self.data = bytearray()
