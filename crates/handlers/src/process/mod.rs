@@ -1,4 +1,5 @@
 //! The embedded backend: a function's handlers are processes of this machine.
 
+pub mod leftovers;
 pub mod spawner;
 mod sys;
