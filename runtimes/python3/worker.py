@@ -86,6 +86,8 @@ def main():
         reason = str(unfit)
     except BaseException as error:
         reason = "fn.py could not be loaded\n" + account(error)
+        if isinstance(error, ModuleNotFoundError):
+            reason += "If %s is a package, name it in requirements.txt.\n" % error.name
     else:
         name = "Python %d.%d.%d" % sys.version_info[:3]
         wire.send(READY, 0, 0, json.dumps({"protocol": 1, "runtime": name}).encode())
