@@ -1,1 +1,108 @@
 //! ROOM 2: calls come in, replies go out.
+//!
+//! Owns the protocols by which functions are called and what is the same for
+//! all of them: finding the route, a place, the deadline. Must not know how
+//! functions come and go, nor what runs them.
+
+mod asynchronous;
+mod config;
+mod dispatch;
+mod held;
+mod http;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tinyfaas_model::Routes;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use self::asynchronous::AcceptedCalls;
+pub use self::config::GatewayConfig;
+use self::dispatch::Dispatch;
+use self::held::HeldBytes;
+use self::http::Http;
+use self::http::watch::{Connections, Order};
+
+/// The gateway: all protocols, and the calls that are under way.
+pub struct Gateway {
+    http: Arc<Http>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// An HTTP endpoint that is being served, until [`Gateway::shutdown`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpEndpoint {
+    /// The addresses that are really bound.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Gateway {
+    /// A gateway to the functions of these routes. It serves nothing yet.
+    #[must_use]
+    pub fn new(config: GatewayConfig, routes: Routes) -> Arc<Self> {
+        let dispatch = Arc::new(Dispatch::new(&config, routes));
+        Arc::new(Self {
+            http: Arc::new(Http {
+                accepted: AcceptedCalls::new(&config, Arc::clone(&dispatch)),
+                dispatch,
+                held: HeldBytes::new(config.held_bytes_max),
+                connections: Connections::new(&config),
+                refusals: Arc::new(Semaphore::new(config.refusals_max)),
+                config,
+            }),
+            tasks: Mutex::default(),
+        })
+    }
+
+    /// Serves HTTP/1.1 and HTTP/2 on these sockets, within the runtime that this
+    /// is called in.
+    ///
+    /// # Errors
+    /// Where a socket does not know its own address.
+    pub fn serve_http(self: &Arc<Self>, listeners: Vec<TcpListener>) -> io::Result<HttpEndpoint> {
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let mut tasks = self.tasks.lock();
+        tasks.push(tokio::spawn(Arc::clone(&self.http.connections).sweep()));
+        for listener in listeners {
+            tasks.push(tokio::spawn(http::accept(Arc::clone(&self.http), listener)));
+        }
+        Ok(HttpEndpoint { addresses })
+    }
+
+    /// Stops: accepts nothing more at once, lets what runs end for `drain` at
+    /// most, and gives up the rest. A line in the log for each asynchronous call
+    /// that is given up. Where nothing is under way, this takes no time.
+    pub async fn shutdown(&self, drain: Duration) {
+        let until = Instant::now() + drain;
+        let connections = &self.http.connections;
+        let (sweeper, acceptors) = {
+            let mut tasks = std::mem::take(&mut *self.tasks.lock());
+            let acceptors = tasks.split_off(tasks.len().min(1));
+            (tasks, acceptors)
+        };
+        for task in acceptors {
+            task.abort();
+            // Aborted or panicked: its socket is closed either way.
+            let _ = task.await;
+        }
+        connections.end_all(Order::Close);
+        let (ended, ()) =
+            tokio::join!(timeout_at(until, connections.ended()), self.http.accepted.drain(until));
+        if ended.is_err() {
+            let open = connections.open();
+            tracing::warn!("{open} connections cut off: their calls did not end in {drain:?}");
+            connections.end_all(Order::CutOff);
+            // They end when they are next polled; nothing depends on it.
+            let _ = timeout(http::CUT_OFF_GRACE, connections.ended()).await;
+        }
+        for task in sweeper {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! From an [`Invocation`] to its [`Reply`]: route, place, deadline.
+//!
+//! Owns what is the same for every protocol. Must not know any of them, nor
+//! which backend runs a function.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tinyfaas_model::{
+    Admission, Body, BodyError, HandlerError, Invocation, InvokeError, Patience, Refusal, Reply,
+    Route, Routes, WaitingRoom,
+};
+use tokio::time::{Sleep, sleep_until, timeout_at};
+
+use crate::config::GatewayConfig;
+
+/// Takes calls to handlers.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    routes: Routes,
+    /// Where callers wait.
+    callers: WaitingRoom,
+    /// Where accepted calls wait: those are bounded by their own number, and
+    /// must not be turned away for the callers' sake.
+    accepted: WaitingRoom,
+    tries_max: usize,
+    retry_after: Duration,
+}
+
+impl Dispatch {
+    /// Takes calls to the functions of these routes.
+    #[must_use]
+    pub(crate) fn new(config: &GatewayConfig, routes: Routes) -> Self {
+        Self {
+            routes,
+            callers: WaitingRoom::new(config.waiting_max),
+            accepted: WaitingRoom::new(config.async_waiting_max),
+            tries_max: config.tries_max.max(1),
+            retry_after: config.retry_after,
+        }
+    }
+
+    /// The route of the function with this name.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Route>, InvokeError> {
+        let not_found = || InvokeError::NotFound { name: name.to_owned() };
+        self.routes.find(name).ok_or_else(not_found)
+    }
+
+    /// Runs a call for a caller who waits. `invocation.deadline` bounds the wait
+    /// for a place, the run, and the reply's body. Dropping the future cancels
+    /// the call.
+    ///
+    /// # Errors
+    /// Says why there is no reply.
+    pub(crate) async fn run(
+        &self,
+        route: Arc<Route>,
+        invocation: Invocation,
+    ) -> Result<Reply, InvokeError> {
+        let deadline = invocation.deadline;
+        let after = route.function.limits.call_deadline;
+        let outcome = timeout_at(deadline.into(), self.try_handlers(route, invocation)).await;
+        let reply = outcome.unwrap_or(Err(InvokeError::DeadlineExceeded { after }))?;
+        Ok(until_deadline(reply, deadline, after))
+    }
+
+    async fn try_handlers(
+        &self,
+        mut route: Arc<Route>,
+        mut invocation: Invocation,
+    ) -> Result<Reply, InvokeError> {
+        for _ in 0..self.tries_max {
+            let Admission { handler, place } = self.admit(&mut route, Patience::Caller).await?;
+            match handler.invoke(invocation, place).await {
+                Ok(reply) => return Ok(reply),
+                Err(HandlerError::Failed(error)) => return Err(error),
+                Err(HandlerError::NotStarted(unseen)) => invocation = *unseen,
+            }
+        }
+        Err(self.nobody_took_it())
+    }
+
+    /// Runs a call whose caller was told that it is accepted. It waits as long
+    /// as it must; its deadline starts when it runs.
+    ///
+    /// # Errors
+    /// Says why there is no reply.
+    pub(crate) async fn run_accepted(
+        &self,
+        mut route: Arc<Route>,
+        mut invocation: Invocation,
+    ) -> Result<Reply, InvokeError> {
+        for _ in 0..self.tries_max {
+            let Admission { handler, place } = self.admit(&mut route, Patience::Accepted).await?;
+            let after = route.function.limits.call_deadline;
+            let deadline = deadline(now(), after);
+            invocation.deadline = deadline;
+            match timeout_at(deadline.into(), handler.invoke(invocation, place)).await {
+                Ok(Ok(reply)) => return Ok(until_deadline(reply, deadline, after)),
+                Ok(Err(HandlerError::Failed(error))) => return Err(error),
+                Ok(Err(HandlerError::NotStarted(unseen))) => invocation = *unseen,
+                Err(_) => return Err(InvokeError::DeadlineExceeded { after }),
+            }
+        }
+        Err(self.nobody_took_it())
+    }
+
+    /// Waits for a place; follows the route where it leads elsewhere meanwhile.
+    async fn admit(
+        &self,
+        route: &mut Arc<Route>,
+        patience: Patience,
+    ) -> Result<Admission, InvokeError> {
+        let room = match patience {
+            Patience::Caller => &self.callers,
+            Patience::Accepted => &self.accepted,
+        };
+        for _ in 0..self.tries_max {
+            match route.handlers.admit(patience, room).await {
+                Ok(admission) => return Ok(admission),
+                Err(Refusal::Gone) => {
+                    let next = self.find(route.function.name.as_str())?;
+                    if Arc::ptr_eq(&next.handlers, &route.handlers) {
+                        return Err(InvokeError::Stopping);
+                    }
+                    *route = next;
+                }
+                Err(refusal) => return Err(self.refused(refusal, route)),
+            }
+        }
+        Err(self.nobody_took_it())
+    }
+
+    fn refused(&self, refusal: Refusal, route: &Route) -> InvokeError {
+        match refusal {
+            Refusal::FunctionFull { limit } => InvokeError::FunctionBusy {
+                name: route.function.name.to_string(),
+                limit,
+                retry_after: self.retry_after,
+            },
+            Refusal::ServerFull => InvokeError::ServerBusy {
+                what: "too many calls are waiting",
+                retry_after: self.retry_after,
+            },
+            Refusal::Unavailable { reason, retry_after } => {
+                InvokeError::Unavailable { reason, retry_after }
+            }
+            Refusal::Gone => InvokeError::Stopping,
+        }
+    }
+
+    fn nobody_took_it(&self) -> InvokeError {
+        InvokeError::Unavailable {
+            reason: format!("{} handlers in a row ended before they took the call", self.tries_max),
+            retry_after: self.retry_after,
+        }
+    }
+}
+
+/// The time now, on the clock that timers follow.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// When a call that came then must have ended.
+#[must_use]
+pub(crate) fn deadline(arrived: Instant, after: Duration) -> Instant {
+    // What no clock can name is as good as never: a day is longer than any call.
+    arrived.checked_add(after).unwrap_or_else(|| arrived + Duration::from_secs(86_400))
+}
+
+/// Lets a reply that streams break off at the deadline; a whole one is there.
+fn until_deadline(mut reply: Reply, deadline: Instant, after: Duration) -> Reply {
+    reply.body = match reply.body {
+        Body::Stream(stream) => Body::Stream(Box::pin(UntilDeadline {
+            stream: Some(stream),
+            sleep: Box::pin(sleep_until(deadline.into())),
+            after,
+        })),
+        whole => whole,
+    };
+    reply
+}
+
+struct UntilDeadline {
+    /// None once it broke off: dropping it has cancelled the call.
+    stream: Option<Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>>,
+    sleep: Pin<Box<Sleep>>,
+    after: Duration,
+}
+
+impl HttpBody for UntilDeadline {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
+        // The time comes first: a function that never pauses ends as well.
+        if this.sleep.as_mut().poll(cx).is_ready() {
+            this.stream = None;
+            let late = InvokeError::DeadlineExceeded { after: this.after };
+            return Poll::Ready(Some(Err(BodyError::Broken(late.to_string()))));
+        }
+        stream.as_mut().poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.as_ref().is_none_or(|stream| stream.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.stream.as_ref().map_or_else(|| SizeHint::with_exact(0), |stream| stream.size_hint())
+    }
+}

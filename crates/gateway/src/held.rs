@@ -1,0 +1,72 @@
+//! How many bytes of bodies the gateway holds whole, and how many it may.
+//!
+//! Owns the shared budget. Must not know whose bodies they are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A budget of bytes, shared by all who hold bodies whole.
+#[derive(Debug)]
+pub(crate) struct HeldBytes {
+    max: usize,
+    taken: AtomicUsize,
+}
+
+/// A share of the budget; dropping it gives the bytes back.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Arc<HeldBytes>,
+    bytes: usize,
+}
+
+impl HeldBytes {
+    /// A budget of so many bytes.
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, taken: AtomicUsize::new(0) })
+    }
+
+    /// A share of nothing yet.
+    pub(crate) fn share(self: &Arc<Self>) -> Share {
+        Share { budget: Arc::clone(self), bytes: 0 }
+    }
+}
+
+impl Share {
+    /// Takes so many bytes more. False, and nothing taken, where there are not
+    /// so many left.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let taken = self.budget.taken.fetch_add(bytes, Ordering::Relaxed);
+        let fits = taken.checked_add(bytes).is_some_and(|taken| taken <= self.budget.max);
+        if fits {
+            self.bytes += bytes;
+        } else {
+            self.budget.taken.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_never_exceeds_the_budget_and_comes_back() {
+        let budget = HeldBytes::new(10);
+        let (mut one, mut other) = (budget.share(), budget.share());
+        assert!(one.grow(6));
+        assert!(!other.grow(5));
+        assert!(other.grow(4));
+        assert!(!one.grow(1));
+        drop(one);
+        assert!(other.grow(6));
+        drop(other);
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,250 @@
+//! HTTP/1.1 and HTTP/2 on one port: requests become calls, replies responses.
+//!
+//! Owns accepting, the life of a connection, and the way of one request through
+//! the files below this one. Must not know handlers or their backends; what is
+//! the same for every protocol is in [`crate::dispatch`].
+
+mod body;
+mod error;
+mod head_copy;
+mod hop;
+mod reply;
+mod request;
+mod socket;
+pub(crate) mod watch;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tinyfaas_model::{Body, CallId, CallTarget, FunctionName, Invocation, InvokeError};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use self::body::RequestBody;
+use self::error::{CallError, Manner, Refused};
+use self::reply::{Deadline, ReplyBody};
+use self::request::{ASYNC, CALL_ID};
+use self::socket::Socket;
+use self::watch::{Activity, CallMark, Connections, Entry, Watched};
+use crate::asynchronous::AcceptedCalls;
+use crate::config::GatewayConfig;
+use crate::dispatch::{Dispatch, deadline, now};
+use crate::held::HeldBytes;
+
+/// hyper takes no smaller buffer.
+const H1_BUFFER_BYTES_MIN: usize = 8 << 10;
+
+/// How long connections that were cut off may take to be gone.
+pub(crate) const CUT_OFF_GRACE: Duration = Duration::from_millis(250);
+
+/// What every HTTP connection needs.
+pub(crate) struct Http {
+    pub(crate) config: GatewayConfig,
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) accepted: Arc<AcceptedCalls>,
+    pub(crate) held: Arc<HeldBytes>,
+    pub(crate) connections: Arc<Connections>,
+    /// Connections that are being told that there are too many.
+    pub(crate) refusals: Arc<Semaphore>,
+}
+
+/// Accepts connections until it is aborted.
+pub(crate) async fn accept(http: Arc<Http>, listener: TcpListener) {
+    let builder = Arc::new(builder(&http.config));
+    loop {
+        let (stream, _): (TcpStream, SocketAddr) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // It went away before it was accepted: nothing is wrong here.
+            Err(error) if is_the_callers(&error) => continue,
+            Err(error) => {
+                tracing::warn!("a connection could not be accepted: {error}");
+                sleep(http.config.accept_pause).await;
+                continue;
+            }
+        };
+        let Some(entry) = http.connections.enter() else {
+            refuse(&http, stream);
+            continue;
+        };
+        // Without this a small part of a reply may wait for an acknowledgement;
+        // where it cannot be had, replies are slower and nothing else.
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(serve(Arc::clone(&http), Arc::clone(&builder), stream, entry));
+    }
+}
+
+fn is_the_callers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Tells a connection that there are too many, where not too many are being told
+/// so already.
+fn refuse(http: &Http, mut stream: TcpStream) {
+    let Ok(permit) = Arc::clone(&http.refusals).try_acquire_owned() else { return };
+    let wait = error::seconds(http.config.retry_after);
+    let patience = http.config.linger_timeout;
+    tokio::spawn(async move {
+        let body = "the server has as many connections as it may have; try again later\n";
+        let text = format!(
+            "HTTP/1.1 503 Service Unavailable\r\nretry-after: {}\r\ncontent-length: {}\r\n\
+             content-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n{body}",
+            wait.to_str().unwrap_or("1"),
+            body.len(),
+        );
+        let told = async {
+            stream.write_all(text.as_bytes()).await?;
+            stream.shutdown().await?;
+            // What was asked is read, lest a reset overtakes the answer.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        };
+        // Who does not listen is none the worse for it.
+        let _ = timeout(patience, told).await;
+        drop(permit);
+    });
+}
+
+fn builder(config: &GatewayConfig) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        // The sweeper has the timeouts: a timer here costs every request.
+        .header_read_timeout(None)
+        // A head must fit the buffer, or is answered with 431.
+        .max_buf_size((config.header_bytes_max as usize).max(H1_BUFFER_BYTES_MIN));
+    // hyper's own number costs nothing, any other an allocation per request.
+    if config.header_lines_max != 100 {
+        builder.http1().max_headers(config.header_lines_max);
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.h2_streams_max)
+        .max_header_list_size(config.header_bytes_max)
+        .max_pending_accept_reset_streams(config.h2_pending_resets_max)
+        .max_local_error_reset_streams(config.h2_error_resets_max)
+        .initial_stream_window_size(config.h2_window_bytes)
+        .initial_connection_window_size(config.h2_window_bytes)
+        .max_send_buf_size(config.h2_send_bytes_max)
+        .keep_alive_interval(config.h2_ping_interval)
+        .keep_alive_timeout(config.h2_ping_timeout);
+    builder
+}
+
+async fn serve(
+    http: Arc<Http>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    stream: TcpStream,
+    entry: Entry,
+) {
+    let activity = &entry.activity;
+    let io = TokioIo::new(Socket::new(stream, Arc::clone(activity)));
+    let service = service_fn(|request| {
+        let call = activity.call();
+        let (http, activity) = (Arc::clone(&http), Arc::clone(activity));
+        async move { Ok::<_, Infallible>(answer(&http, &activity, call, request).await) }
+    });
+    let connection = pin!(builder.serve_connection(io, service));
+    // How it ended concerns the caller alone: a broken request was answered, a
+    // broken connection cannot be.
+    let _ = Watched::new(connection, activity, |connection| connection.graceful_shutdown()).await;
+}
+
+/// One request, from its head to its response's head.
+async fn answer(
+    http: &Http,
+    activity: &Arc<Activity>,
+    call: CallMark,
+    request: Request<Incoming>,
+) -> Response<ReplyBody> {
+    let id = CallId::random();
+    let manner = Manner::of(request.version(), request.headers());
+    let mut response = match respond(http, activity, id, request).await {
+        Ok(response) => response,
+        Err(error) => error::respond(&error, manner, http.config.retry_after),
+    };
+    let told = HeaderValue::from_str(id.to_hex().as_str()).expect("hexadecimal digits are valid");
+    response.headers_mut().insert(CALL_ID, told);
+    response.map(|body| ReplyBody::new(body, call))
+}
+
+async fn respond(
+    http: &Http,
+    activity: &Arc<Activity>,
+    id: CallId,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, CallError> {
+    let arrived = now();
+    let (mut parts, incoming) = request.into_parts();
+    request::check(&mut parts, http.config.header_lines_max, activity)?;
+    let Some(whole) = parts.uri.path_and_query() else { return Err(Refused::NoName.into()) };
+    if whole == "*" {
+        return Ok(status_only(StatusCode::NO_CONTENT));
+    }
+    let (name, target) = CallTarget::split(whole);
+    let route = http.dispatch.find(name).map_err(|error| no_such_function(name, error))?;
+    let after = route.function.limits.call_deadline;
+    let at = deadline(arrived, after);
+    let body =
+        RequestBody::new(incoming, &http.config, at, activity).map_err(InvokeError::Request)?;
+    let later = parts.headers.contains_key(ASYNC);
+    let head_only = parts.method == Method::HEAD;
+    let mut invocation = Invocation {
+        id,
+        method: parts.method,
+        target,
+        headers: parts.headers,
+        body: Body::Empty,
+        deadline: at,
+    };
+    if later {
+        let mut held = http.held.share();
+        invocation.body = body.read_held(&mut held, http.config.retry_after).await?;
+        http.accepted.accept(route, invocation, held)?;
+        return Ok(status_only(StatusCode::ACCEPTED));
+    }
+    invocation.body = receive(body, http).await.map_err(InvokeError::Request)?;
+    let reply = http.dispatch.run(route, invocation).await?;
+    Ok(reply::respond(reply, head_only, Deadline { at, after }).await?)
+}
+
+/// Reads a small body whole, so that a slow sender takes no place; lets a large
+/// one, or one of unknown length, come as it is read.
+async fn receive(body: RequestBody, http: &Http) -> Result<Body, tinyfaas_model::BodyError> {
+    match body.length() {
+        Some(0) => Ok(Body::Empty),
+        Some(bytes) if bytes <= http.config.whole_body_bytes_max as u64 => {
+            body.read_small(http.held.share()).await
+        }
+        _ => Ok(Body::Stream(Box::pin(body))),
+    }
+}
+
+fn no_such_function(name: &str, error: InvokeError) -> CallError {
+    match FunctionName::parse(name) {
+        _ if name.is_empty() => Refused::NoName.into(),
+        Err(problem) => Refused::BadName(problem).into(),
+        Ok(_) => error.into(),
+    }
+}
+
+fn status_only(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,199 @@
+//! A function's reply becomes an HTTP response.
+//!
+//! Owns its status, which headers pass, and what a body without a type is.
+//! Must not know where the reply comes from.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
+use ::http::{Response, StatusCode};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tinyfaas_model::{Body, BodyError, InvokeError, Reply};
+
+use super::body::WithFirst;
+use super::hop;
+use super::request::CALL_ID;
+use super::watch::CallMark;
+use crate::dispatch::now;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// When a call's time is over, and how long it was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    pub(super) after: Duration,
+}
+
+/// The response for a reply; `head_only` where the method was HEAD.
+///
+/// # Errors
+/// Where the reply breaks before its first byte, or is none that HTTP could
+/// carry.
+pub(super) async fn respond(
+    reply: Reply,
+    head_only: bool,
+    deadline: Deadline,
+) -> Result<Response<Body>, InvokeError> {
+    let Reply { status, failed, mut headers, mut body } = reply;
+    let status = match status {
+        _ if failed => StatusCode::INTERNAL_SERVER_ERROR,
+        Some(status) if status.is_informational() => {
+            let how = format!("its status {} cannot be a last one", status.as_u16());
+            return Err(InvokeError::ReplyBroken { how });
+        }
+        Some(status) => status,
+        None => StatusCode::OK,
+    };
+    let length = clean(&mut headers);
+    if !may_have_body(status) {
+        body = Body::Empty;
+    }
+    if !headers.contains_key(CONTENT_TYPE) {
+        let kind;
+        (body, kind) = judge(body, deadline).await?;
+        if let Some(kind) = kind {
+            headers.insert(CONTENT_TYPE, kind);
+        }
+    }
+    if head_only && may_have_body(status) {
+        // What the body would have had; where there is none, the function's word.
+        let length = match body.size_hint().exact() {
+            Some(bytes) if bytes > 0 => Some(HeaderValue::from(bytes)),
+            _ => length,
+        };
+        length.map(|length| headers.insert(CONTENT_LENGTH, length));
+        body = Body::Empty;
+    }
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// Takes away what the server says itself; returns the length that the function
+/// claims, where it is a number.
+fn clean(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    if headers.is_empty() {
+        return None;
+    }
+    hop::remove(headers);
+    headers.remove(DATE);
+    headers.remove(CALL_ID);
+    let length = headers.remove(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok().map(|bytes: u64| HeaderValue::from(bytes))
+}
+
+/// RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5.
+fn may_have_body(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// The body, and the type that its bytes have; none where there are none. For
+/// the first bytes of a stream, by which it is judged, this waits.
+async fn judge(body: Body, deadline: Deadline) -> Result<(Body, Option<HeaderValue>), InvokeError> {
+    let mut rest = match body {
+        Body::Empty => return Ok((Body::Empty, None)),
+        Body::Full(bytes) => {
+            let text = std::str::from_utf8(&bytes).is_ok();
+            return Ok((Body::Full(bytes), Some(if text { TEXT } else { BYTES })));
+        }
+        Body::Stream(stream) => stream,
+    };
+    loop {
+        let frame = match poll_fn(|cx| rest.as_mut().poll_frame(cx)).await {
+            None => return Ok((Body::Empty, None)),
+            Some(Err(_)) if now() >= deadline.at => {
+                return Err(InvokeError::DeadlineExceeded { after: deadline.after });
+            }
+            Some(Err(error)) => return Err(InvokeError::ReplyBroken { how: error.to_string() }),
+            Some(Ok(frame)) => frame,
+        };
+        let Some(first) = frame.into_data().ok().filter(|data| !data.is_empty()) else { continue };
+        let kind = if may_start_text(&first) { TEXT } else { BYTES };
+        let body = if rest.is_end_stream() {
+            Body::Full(first)
+        } else {
+            Body::Stream(Box::pin(WithFirst { first: Some(first), rest }))
+        };
+        return Ok((body, Some(kind)));
+    }
+}
+
+/// Whether these bytes are UTF-8 as far as they go: the last character may be
+/// cut.
+fn may_start_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true)
+}
+
+/// The body of a response, and with it the call that it belongs to.
+pub(super) struct ReplyBody {
+    body: Body,
+    _call: CallMark,
+}
+
+impl ReplyBody {
+    pub(super) fn new(body: Body, call: CallMark) -> Self {
+        Self { body, _call: call }
+    }
+}
+
+impl HttpBody for ReplyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            return match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                // A function's trailers are dropped: few callers expect any.
+                Some(Ok(frame)) if !frame.is_data() => continue,
+                frame => Poll::Ready(frame),
+            };
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_character_is_text_and_a_broken_one_is_not() {
+        for (bytes, expected) in [
+            (&b"plain"[..], true),
+            ("\u{e4}".as_bytes(), true),
+            (b"a\xc3", true),
+            (b"a\xc3b", false),
+            (b"\xff", false),
+        ] {
+            assert_eq!(may_start_text(bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_numeric_length_is_believed() {
+        for (value, expected) in [("12", Some("12")), ("+1", Some("1")), ("x", None)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static(value));
+            let expected = expected.map(HeaderValue::from_static);
+            assert_eq!(clean(&mut headers), expected, "{value}");
+            assert!(headers.is_empty());
+        }
+    }
+}

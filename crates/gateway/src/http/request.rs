@@ -1,0 +1,90 @@
+//! A request as hyper has read it becomes what dispatch can run.
+//!
+//! Owns what is checked before anything is done for a request, and which of its
+//! headers a function sees. Must not know functions nor handlers.
+
+use ::http::header::{
+    CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use ::http::request::Parts;
+use ::http::{Method, Version};
+
+use super::error::Refused;
+use super::hop;
+use super::watch::Activity;
+
+/// Tells the caller, and the function, which call this is.
+pub(super) const CALL_ID: HeaderName = HeaderName::from_static("x-tinyfaas-call-id");
+
+/// With any value: run the call later.
+pub(super) const ASYNC: HeaderName = HeaderName::from_static("x-tinyfaas-async");
+
+/// Checks a request's head and leaves what a function may see of it.
+pub(super) fn check(
+    parts: &mut Parts,
+    lines_max: usize,
+    activity: &Activity,
+) -> Result<(), Refused> {
+    if parts.method == Method::CONNECT {
+        return Err(Refused::Connect);
+    }
+    // HTTP/1 has counted its lines while parsing them.
+    let lines = parts.headers.len();
+    if lines > lines_max {
+        return Err(Refused::TooManyHeaders { lines, limit: lines_max });
+    }
+    if parts.version < Version::HTTP_2 {
+        check_h1(parts, activity)?;
+    } else {
+        join_cookies(&mut parts.headers);
+    }
+    // The target's host, where it has one, is the one that counts (RFC 9112,
+    // section 3.2.2; RFC 9113, section 8.3.1).
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(HOST, host);
+    }
+    hop::remove(&mut parts.headers);
+    // Said to the server, and answered by it.
+    parts.headers.remove(EXPECT);
+    // Nobody but the gateway names a call.
+    parts.headers.remove(CALL_ID);
+    Ok(())
+}
+
+fn check_h1(parts: &Parts, activity: &Activity) -> Result<(), Refused> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() || (host.is_none() && parts.version == Version::HTTP_11) {
+        return Err(Refused::Host);
+    }
+    if parts.headers.contains_key(TRANSFER_ENCODING) && had_length(parts, activity) {
+        return Err(Refused::TwoLengths);
+    }
+    Ok(())
+}
+
+fn had_length(parts: &Parts, activity: &Activity) -> bool {
+    let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let method = parts.method.as_str().as_bytes();
+    // A target in absolute form is compared up to the method only.
+    let line: &[&[u8]] = match parts.uri.authority() {
+        None => &[method, target.as_bytes(), b"HTTP/1."],
+        Some(_) => &[method, b""],
+    };
+    activity.head_has_line(line, &CONTENT_LENGTH)
+}
+
+/// HTTP/2 may split a cookie header; a function sees it whole (RFC 9113, section
+/// 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
+    }
+}

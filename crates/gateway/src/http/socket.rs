@@ -1,0 +1,115 @@
+//! The socket beneath a connection, as hyper reads and writes it.
+//!
+//! Owns the notes of progress for the sweeper, and the closing of a connection
+//! whose input was not read whole. Must not know HTTP beyond the first bytes
+//! that tell its versions apart.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::watch::Activity;
+
+/// How an HTTP/2 connection starts (RFC 9113, section 3.4); no method of
+/// HTTP/1 starts so.
+const H2_START: &[u8] = b"PRI ";
+
+/// Bytes thrown away at a time while a connection lingers.
+const DISCARD_BYTES: usize = 4096;
+
+pub(super) struct Socket {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    first: bool,
+    shut: bool,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, first: true, shut: false }
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        if std::mem::take(&mut self.first) && bytes.starts_with(H2_START) {
+            self.activity.set_h2();
+        }
+        self.activity.read(bytes);
+    }
+
+    /// Reads and forgets until the peer has closed its side. The sweeper ends
+    /// it where the peer does not.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut space = [MaybeUninit::uninit(); DISCARD_BYTES];
+        loop {
+            let mut buf = ReadBuf::uninit(&mut space);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf));
+            if read.is_err() || buf.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.note(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.activity.wrote(wrote.is_pending());
+        wrote
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.activity.wrote(wrote.is_pending());
+        wrote
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Ends the reply, and where the caller may still be sending, takes that off
+    /// the wire: closing a socket with unread input resets it, and the reset may
+    /// overtake the reply (RFC 9112, section 9.6).
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.shut {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            this.shut = true;
+        }
+        if !this.activity.has_unread_input() {
+            return Poll::Ready(Ok(()));
+        }
+        this.activity.linger();
+        this.poll_discard(cx).map(Ok)
+    }
+}
