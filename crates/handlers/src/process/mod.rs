@@ -1,5 +1,6 @@
 //! The embedded backend: a function's handlers are processes of this machine.
 
+mod connection;
 pub mod leftovers;
 pub mod spawner;
 mod sys;
