@@ -3,6 +3,8 @@ errors, how a module is found."""
 
 import gzip
 import json
+import os
+import select
 import unittest
 
 import driver
@@ -309,6 +311,74 @@ module.exports = () => {}
         worker.cancel(number)
         self.assertEqual(worker.wait(number).end, ENDED)
         self.assertIn("settled", worker.logged())
+
+    def test_cancel_reaches_a_function_that_waits_for_drain(self):
+        worker = self.ready("""
+          const { once } = require('events')
+          module.exports = async (req, res) => {
+            for (let n = 0; n < 100; n++) if (!res.write('w'.repeat(50000))) await once(res, 'drain')
+            res.end()
+            console.log('through')
+          }""")
+        number = worker.begin(b"")
+        worker.replies[number].hold = True
+        worker.until(lambda: len(worker.replies[number].body) == driver.WINDOW_BYTES, "a full window")
+        worker.cancel(number)
+        self.assertEqual(worker.wait(number).end, ENDED)
+        worker.until_logged("through")
+
+    def test_cancel_of_a_pipeline_destroys_its_source(self):
+        worker = self.ready(handler("""
+          const { pipeline, Readable } = require('stream')
+          const source = new Readable({ read () { this.push('z'.repeat(50000)) } })
+          pipeline(source, res, (error) => console.log(error.code, source.destroyed))"""))
+        number = worker.begin(b"")
+        worker.until(lambda: len(worker.replies[number].body) > 500000, "a part of the stream")
+        worker.cancel(number)
+        self.assertEqual(worker.wait(number).end, ENDED)
+        worker.until_logged("ERR_STREAM_PREMATURE_CLOSE true")
+
+    def test_a_listener_that_throws_costs_the_process_but_no_frame(self):
+        worker = self.ready("""
+          module.exports = (req, res) => {
+            if (req.body === 'ok') return res.send('ok')
+            console.log('began')
+            req.on('close', () => { throw new Error('listener') })
+          }""")
+        worker.begin(b"")
+        worker.until_logged("began")
+        payload = driver.with_head(driver.call_head(), b"ok")
+        worker.replies[2] = driver.Reply()
+        worker.going += driver.frame(driver.CANCEL, 0, 1, b"\1") + driver.frame(driver.CALL, driver.END, 2, payload)
+        self.answers(worker, 2, 200, b"ok")
+        self.assertEqual(worker.wait(1).end, ENDED)
+        self.assertEqual(worker.exit_code(), 1)
+
+    def test_errors_that_cannot_be_shown(self):
+        worker = self.ready(handler("""
+          console.error = () => { throw new Error('no console') }
+          throw Object.defineProperty(new Error('x'), 'message', { get () { throw new Error('no message') } })"""))
+        for _ in range(2):
+            self.assertIn("cannot be shown", worker.call(b"").body.decode())
+
+    def test_a_closed_socket_ends_the_worker(self):
+        worker = self.ready(handler("require('fs').closeSync(3); res.send('x')"))
+        worker.begin(b"")
+        self.assertEqual(worker.exit_code(5), 70)
+
+    def test_a_full_log_loses_nothing(self):
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        text = "for (let n = 0; n < 20000; n++) console.log('line ' + String(n).padStart(6, '0'))\nprocess.exit(4)"
+        worker = self.ready(handler(text), stdout=writer)
+        os.close(writer)
+        worker.begin(b"")
+        data = b""
+        while len(data) < 240000:
+            self.assertTrue(select.select([reader], [], [], 10)[0], "the log stopped at %d" % len(data))
+            data += os.read(reader, 65536)
+        self.assertEqual(data.splitlines(), [b"line %06d" % n for n in range(20000)])
+        self.assertEqual(worker.exit_code(5), 4)
 
     def test_a_cancelled_call_that_throws_late_ends(self):
         worker = self.ready(self.MIXED)

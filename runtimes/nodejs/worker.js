@@ -266,13 +266,16 @@ class Call {
       return
     }
     const { req, res } = this
-    const told = current.run(this, () => {
-      req.aborted = req.destroyed = true
-      return [req.emit('aborted'), req.emit('close'), res.abort()].includes(true)
-    })
+    const looks = req.listenerCount('aborted') + req.listenerCount('close') + res.listenerCount('close') > 0
+    req.aborted = req.destroyed = true
+    current.run(this, () => process.nextTick(() => {
+      req.emit('aborted')
+      req.emit('close')
+    }))
+    res.abort()
     // A function that promised its end is waited for, and so is one that neither
     // looks whether its caller is there nor has begun to reply.
-    if (this.running === null && (told || this.begun)) {
+    if (this.running === null && (looks || this.begun)) {
       setImmediate(() => { if (this.running === null) this.end(ENDED, 0, EMPTY) })
     }
   }
@@ -327,15 +330,28 @@ function settled (call) {
 }
 
 function broke (call, error) {
-  console.error(account(error))
+  log(error)
   call.fail(words(error))
 }
 
 // --- errors -----------------------------------------------------------------------
+// An error is an object of the function, and may throw when it is looked at.
+
+function log (error, before = '') {
+  try {
+    console.error(before + account(error))
+  } catch {
+    // The function has replaced the console, or the log is gone; the caller is told.
+  }
+}
 
 function words (error) {
-  if (error instanceof Error) return error.message ? `${error.name}: ${error.message}` : error.name
-  return `the function threw ${describe(error)}`
+  try {
+    if (error instanceof Error) return error.message ? `${error.name}: ${error.message}` : `${error.name}`
+    return `the function threw ${describe(error)}`
+  } catch {
+    return 'the function threw something that cannot be shown'
+  }
 }
 
 function describe (value) {
@@ -346,18 +362,18 @@ function describe (value) {
 // An error's stack without the frames of this file and of Node itself.
 function account (error) {
   if (!(error instanceof Error)) return `the function threw ${describe(error)}`
-  const stack = String(error.stack || error)
-  const lines = stack.split('\n').filter((line) =>
+  const lines = String(error.stack || error).split('\n').filter((line) =>
     !/^\s+at /.test(line) || !(line.includes(__filename) || line.includes('(node:') || line.includes('at node:')))
-  const rest = require('node:util').inspect({ ...error, stack: undefined }, { depth: 2 })
-  return /^{ stack: undefined }$/.test(rest) ? lines.join('\n') : `${lines.join('\n')} ${rest.replace(/,?\s*stack: undefined/, '')}`
+  if (Object.keys(error).length > 0) lines.push(describe({ ...error }))
+  if (error.cause !== undefined) lines.push(`caused by ${describe(error.cause)}`)
+  return lines.join('\n')
 }
 
 // A throw outside of every handler: Node's state is in doubt, so the process goes, and
 // the server starts another. It costs the call that it belongs to; all of them, if that
 // cannot be told.
 function onUncaught (error) {
-  console.error(account(error))
+  log(error)
   const call = current.getStore()
   if (error instanceof AlreadySent) {
     // Ours, and thrown before anything changed.
@@ -375,7 +391,7 @@ function onUncaught (error) {
 }
 
 function onUnhandled (error) {
-  console.error('a promise was rejected and nothing handled it: ' + account(error))
+  log(error, 'a promise was rejected and nothing handled it: ')
   const call = current.getStore()
   if (call !== undefined && !(error instanceof AlreadySent)) call.fail(words(error))
 }
@@ -659,7 +675,10 @@ class Response extends EventEmitter {
   write (chunk, encoding, callback) {
     if (typeof encoding === 'function') [encoding, callback] = [undefined, encoding]
     if (this.writableEnded) return this.#late(callback)
-    if (this.#call.ended || this.#call.cancelled) return false
+    if (this.#call.ended || this.#call.cancelled) {
+      this.#coax()
+      return false
+    }
     const bytes = bytesOf(chunk, encoding)
     if (!this.#call.begun && this.#call.credit >= bytes.length) {
       this.#begin(bytes, 0)
@@ -789,11 +808,18 @@ class Response extends EventEmitter {
     }))
   }
 
-  // The caller has left. True if the function looks at that.
+  // Nobody reads any more. Listeners run in a turn of their own: what they throw must
+  // not reach who calls this.
   abort () {
     this.destroyed = true
     this.#queue = null
-    return this.emit('close')
+    current.run(this.#call, () => process.nextTick(() => this.emit('close')))
+    this.#coax()
+  }
+
+  // A function that waits for 'drain' to go on must come to its end nevertheless.
+  #coax () {
+    current.run(this.#call, () => setImmediate(() => this.emit('drain')))
   }
 
   // The call was failed from outside of the function.
@@ -808,7 +834,7 @@ class Response extends EventEmitter {
     error.code = 'ERR_STREAM_WRITE_AFTER_END'
     if (callback) process.nextTick(callback, error)
     if (this.listenerCount('error') > 0) process.nextTick(() => this.emit('error', error))
-    else console.error(account(error))
+    else log(error)
     return false
   }
 }

@@ -17,8 +17,10 @@ import os
 import site
 import struct
 import sys
-import time
 from _thread import allocate_lock, start_new_thread
+
+# By name: functions and their test tools may replace what `time` holds.
+from time import perf_counter, sleep
 
 SOCKET = 3
 LOAD, CALL, BODY, CANCEL, CREDIT, PING = 1, 2, 3, 4, 5, 6
@@ -157,22 +159,30 @@ class Wire:
         """Reads at least `missing` bytes more. What is finished goes out first."""
         if self.waiting:
             self.flush()
-        parts = [self.data[self.at :]]
-        while missing > 0:
-            try:
-                part = os.read(self.number, max(missing, READ_BYTES))
-            except ConnectionError:
-                part = b""
-            except OSError as error:
-                leave(70, "the socket to the server broke: %s" % error)
-            if not part:
-                # The server is gone.
-                os._exit(0)
-            parts.append(part)
-            missing -= len(part)
-        self.data = b"".join(parts)
+        rest = self.data[self.at :]
         self.at = 0
-        self.since = time.perf_counter()
+        self.data = self.receive(missing)
+        missing -= len(self.data)
+        if rest or missing > 0:
+            # A frame of many parts is joined once, not part by part.
+            parts = [rest, self.data]
+            while missing > 0:
+                parts.append(self.receive(missing))
+                missing -= len(parts[-1])
+            self.data = b"".join(parts)
+        self.since = perf_counter()
+
+    def receive(self, missing):
+        try:
+            part = os.read(self.number, max(missing, READ_BYTES))
+        except ConnectionError:
+            part = b""
+        except OSError as error:
+            self.broke(error)
+        if not part:
+            # The server is gone.
+            os._exit(0)
+        return part
 
     def send(self, kind, flags, number, payload):
         self.waiting.append(FRAME.pack(len(payload), kind, flags, 0, number) + payload)
@@ -193,7 +203,12 @@ class Wire:
             except ConnectionError:
                 os._exit(0)
             except OSError as error:
-                leave(70, "the socket to the server broke: %s" % error)
+                self.broke(error)
+
+    def broke(self, error):
+        if self.number < 0:
+            leave(70, "a process that fn forked came back from fn; it must end by os._exit")
+        leave(70, "the socket to the server broke (has fn closed file descriptor 3?): %s" % error)
 
     def abandon(self):
         """A child that the function forked is no worker: it has neither socket nor say."""
@@ -334,7 +349,7 @@ class Crew:
         """Passes the lead on when the leader stays in one call. Sleeps without traffic."""
         seen, quiet = -1, 0
         while True:
-            time.sleep(WATCH_SECONDS)
+            sleep(WATCH_SECONDS)
             turns = self.turns
             if turns != seen:
                 seen, quiet = turns, 0
@@ -446,7 +461,7 @@ class Crew:
 
     def run(self, call, me):
         """Runs one call, to its last frame; the time at which the function was done."""
-        began = time.perf_counter()
+        began = perf_counter()
         try:
             body = call.body
             text = str(body, "utf-8", "surrogateescape") if body else None
@@ -459,7 +474,7 @@ class Crew:
         except BaseException as error:
             head, flags = b"500", END | FAILURE
             body = tell(error)
-        done = time.perf_counter()
+        done = perf_counter()
         self.slow = done - began > SLOW_SECONDS
         if call.cancelled:
             close(body)
