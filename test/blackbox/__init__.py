@@ -1,0 +1,1 @@
+"""What the black-box suite drives a server with: it sees what a user sees."""

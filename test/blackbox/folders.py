@@ -1,0 +1,99 @@
+"""Functions' folders, and the zip files that they travel in.
+
+Owns how a zip is made, an honest one and a wicked one. Must not know who takes
+it.
+"""
+
+import io
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+from .server import REPOSITORY
+
+SAMPLES = REPOSITORY / "test" / "fns"
+
+
+class File:
+    """A file whose mode matters."""
+
+    def __init__(self, content, mode=0o644):
+        self.content = content
+        self.mode = mode
+
+
+class Link:
+    """A symbolic link."""
+
+    def __init__(self, target):
+        self.target = target
+
+
+def zip_of(entries, compress=True):
+    """A zip of these entries: name to text, bytes, `File` or `Link`. Names are
+    taken as they are; one that ends with a slash is a folder. Pairs instead of a
+    dict may repeat a name."""
+    pairs = entries.items() if isinstance(entries, dict) else entries
+    packed = io.BytesIO()
+    kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(packed, "w", kind) as archive:
+        for name, entry in pairs:
+            info = zipfile.ZipInfo(name, (2026, 1, 2, 3, 4, 6))
+            # zipfile would mend the name.
+            info.filename = name
+            info.compress_type = kind
+            mode, content = stat.S_IFREG | 0o644, entry
+            if isinstance(entry, File):
+                mode, content = stat.S_IFREG | entry.mode, entry.content
+            elif isinstance(entry, Link):
+                mode, content = stat.S_IFLNK | 0o777, entry.target
+            elif name.endswith("/"):
+                mode = stat.S_IFDIR | 0o755
+            info.external_attr = mode << 16
+            archive.writestr(info, content)
+    return packed.getvalue()
+
+
+def zip_of_folder(folder):
+    """A zip of a folder on disk, links as links."""
+    folder = Path(folder)
+    entries = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            entries[name] = Link(os.readlink(path))
+        elif path.is_file():
+            entries[name] = File(path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+    return zip_of(entries)
+
+
+def sample(name):
+    """The zip of one of the sample functions."""
+    return zip_of_folder(SAMPLES / name)
+
+
+def node_module(code, **package):
+    """The entries of a Node function with this code."""
+    import json
+
+    return {
+        "package.json": json.dumps({"name": "fn", "version": "1.0.0", "main": "index.js", **package}),
+        "index.js": code,
+    }
+
+
+def write(folder, entries):
+    """Writes entries as `zip_of` takes them into a folder on disk."""
+    folder = Path(folder)
+    for name, entry in entries.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(entry, Link):
+            path.symlink_to(entry.target)
+            continue
+        content = entry.content if isinstance(entry, File) else entry
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        if isinstance(entry, File):
+            path.chmod(entry.mode)
+    return folder
