@@ -71,7 +71,7 @@ pub(crate) fn is_shell(root: &Path, file: &Path) -> bool {
 fn of_file(file: &Path, text: &str) -> Vec<String> {
     let mut problems = unfinished(text);
     if file.extension().is_some_and(|end| end == "rs") {
-        problems.extend(opening(text));
+        problems.extend(opening(file, text));
         problems.extend(length(file, text));
         problems.extend(unsafe_code(file, text));
     }
@@ -96,8 +96,9 @@ fn unfinished(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn opening(text: &str) -> Option<String> {
-    (!text.starts_with("//!"))
+/// A `tests.rs` belongs to the file that it tests, and that one says what it owns.
+fn opening(file: &Path, text: &str) -> Option<String> {
+    (!text.starts_with("//!") && !file.ends_with("tests.rs"))
         .then(|| "does not open with `//!`: what it owns and must not know".to_owned())
 }
 
