@@ -1,1 +1,20 @@
 //! ROOM 1: functions come and go.
+//!
+//! Owns the management service: its HTTP API, the one place that changes what is
+//! deployed, and the functions' logs. Must not know how a function is built, run
+//! or called: that is behind [`tinyfaas_model::Backend`] and
+//! [`tinyfaas_model::Routes`].
+
+mod api;
+mod archive;
+mod config;
+mod download;
+mod logs;
+mod manager;
+mod request;
+mod spool;
+mod upload_body;
+
+pub use api::{Endpoints, serve};
+pub use config::{ArchiveLimits, ManagementConfig};
+pub use manager::Manager;

@@ -1,0 +1,193 @@
+//! Connections: accepted within a bound, each given its time, all ended at stop.
+//!
+//! Owns sockets and their patience. Must not know what a request says.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::manager::Manager;
+
+use super::guard::Hosts;
+use super::{Api, Endpoints};
+
+/// How long accepting pauses when the system refuses: it is out of files, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Learns that the server stops.
+#[derive(Clone)]
+pub(super) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Waits for it.
+    pub(super) async fn stopped(&mut self) {
+        // A sender that is gone means the same.
+        drop(self.0.wait_for(|stop| *stop).await);
+    }
+}
+
+/// Serves the management API on these listeners until `shutdown` is done. Then
+/// deploys under way are given up, requests that are being answered get a little
+/// time, and all connections are closed when this returns.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    manager: Arc<Manager>,
+    endpoints: Endpoints,
+    shutdown: impl Future<Output = ()>,
+) {
+    let hosts = Hosts::new(&manager.config().allowed_hosts);
+    let places = Arc::new(Semaphore::new(manager.config().connections_max));
+    let api = Arc::new(Api { manager: Arc::clone(&manager), endpoints, hosts });
+    let stop = watch::Sender::new(false);
+    for listener in listeners {
+        let (api, places, stop) = (Arc::clone(&api), Arc::clone(&places), Stop(stop.subscribe()));
+        tokio::spawn(accept(listener, api, places, stop));
+    }
+    shutdown.await;
+    manager.stop_deploys();
+    stop.send_replace(true);
+    stop.closed().await;
+}
+
+async fn accept(listener: TcpListener, api: Arc<Api>, places: Arc<Semaphore>, mut stop: Stop) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.stopped() => return,
+            accepted = accept_one(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                tokio::spawn(serve_connection(stream, Arc::clone(&api), place, stop.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a management connection was not accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Accepts only when there is a place.
+async fn accept_one(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    api: Arc<Api>,
+    place: OwnedSemaphorePermit,
+    mut stop: Stop,
+) {
+    let Ok(reached) = stream.local_addr() else { return };
+    let config = api.manager.config();
+    let (header_timeout, idle_timeout) = (config.header_timeout, config.idle_timeout);
+    let stop_grace = config.stop_grace;
+    let told = stop.clone();
+    let service = service_fn(move |request| {
+        let (api, told) = (Arc::clone(&api), told.clone());
+        async move { Ok::<_, Infallible>(api.answer(reached.port(), request, told).await) }
+    });
+    let io = TokioIo::new(Patient::new(stream, idle_timeout));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .serve_connection(io, service);
+    let mut connection = pin!(connection);
+    // How a connection ends is its client's business.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = stop.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(stop_grace, connection).await;
+        }
+    }
+    drop(place);
+}
+
+/// A stream that fails when its peer takes nothing for too long.
+struct Patient {
+    stream: TcpStream,
+    write_timeout: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patient {
+    fn new(stream: TcpStream, write_timeout: Duration) -> Self {
+        Self { stream, write_timeout, stalled: None }
+    }
+
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stalled = None;
+            return polled;
+        }
+        let limit = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch(cx, polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch(cx, polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watch(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

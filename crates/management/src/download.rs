@@ -1,0 +1,152 @@
+//! Fetches an archive by URL into a spool file.
+//!
+//! Owns what may be fetched: http and https, a bounded number of redirects to the
+//! same, a bounded time and size. The system's certificates and the environment's
+//! proxy settings count. Must not know what the archive is for. A URL may hold
+//! credentials, so errors name its host only.
+
+use std::time::Duration;
+
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Client, Response, StatusCode, Url};
+
+use crate::config::ManagementConfig;
+use crate::spool::{SpoolError, SpoolFile, Spooled};
+
+/// Why nothing was downloaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DownloadError {
+    /// The URL is none, or one that is not fetched.
+    #[error("\"url\" {0}; send one that starts with http:// or https://")]
+    BadUrl(String),
+    /// The server cannot be reached, or broke off.
+    #[error("the download from {host} failed: {why}")]
+    Failed {
+        /// Whose.
+        host: String,
+        /// The deepest cause.
+        why: String,
+    },
+    /// The server has answered, but not with the archive.
+    #[error("the download from {host} failed: it answers {status}")]
+    Status {
+        /// Whose.
+        host: String,
+        /// Its answer.
+        status: StatusCode,
+    },
+    /// It took too long.
+    #[error("the download from {host} took longer than the {after:?} it may take")]
+    TimedOut {
+        /// Whose.
+        host: String,
+        /// The time it had.
+        after: Duration,
+    },
+    /// It is too large, or cannot be spooled.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// Downloads the archive at `url`. The program has installed rustls' crypto
+/// provider before.
+///
+/// # Errors
+/// Says whose fault it is that there is no archive.
+pub(crate) async fn download(
+    url: &str,
+    config: &ManagementConfig,
+) -> Result<Spooled, DownloadError> {
+    let url = parse(url)?;
+    let host = host_of(&url);
+    let after = config.download_timeout;
+    match tokio::time::timeout(after, fetch(url, config)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(DownloadError::TimedOut { host, after }),
+    }
+}
+
+fn parse(text: &str) -> Result<Url, DownloadError> {
+    let url = Url::parse(text)
+        .map_err(|error| DownloadError::BadUrl(format!("is not a URL ({error})")))?;
+    if !is_web(&url) {
+        return Err(DownloadError::BadUrl(format!("has the scheme {:?}", url.scheme())));
+    }
+    Ok(url)
+}
+
+async fn fetch(url: Url, config: &ManagementConfig) -> Result<Spooled, DownloadError> {
+    let first_host = host_of(&url);
+    let client = client(config).await.map_err(|why| failed(&first_host, why))?;
+    let response = client.get(url).send().await;
+    let mut response = response.map_err(|error| failed(&first_host, cause(error)))?;
+    let host = host_of(response.url());
+    check_answer(&response, &host, config.archive.packed_bytes_max)?;
+    let mut spool = SpoolFile::create(&config.spool_dir, config.archive.packed_bytes_max).await?;
+    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&host, cause(error)))? {
+        spool.write(&chunk).await?;
+    }
+    Ok(spool.finish().await?)
+}
+
+fn check_answer(response: &Response, host: &str, bytes_max: u64) -> Result<(), DownloadError> {
+    if !response.status().is_success() {
+        let (host, status) = (host.to_owned(), response.status());
+        return Err(DownloadError::Status { host, status });
+    }
+    if response.content_length().is_some_and(|bytes| bytes > bytes_max) {
+        return Err(SpoolError::TooLarge { limit_bytes: bytes_max }.into());
+    }
+    Ok(())
+}
+
+/// A client for one download: the next may find other proxies and certificates,
+/// and no connection is kept in memory.
+async fn client(config: &ManagementConfig) -> Result<Client, String> {
+    let redirects_max = config.download_redirects_max;
+    let builder = Client::builder()
+        .user_agent(concat!("tinyFaaS/", env!("CARGO_PKG_VERSION")))
+        .referer(false)
+        .connect_timeout(config.download_connect_timeout)
+        .redirect(Policy::custom(move |attempt| redirect(attempt, redirects_max)));
+    // Building it reads the system's certificates from disk.
+    let built = tokio::task::spawn_blocking(move || builder.build()).await;
+    built.map_err(|error| error.to_string())?.map_err(cause)
+}
+
+fn redirect(attempt: Attempt<'_>, redirects_max: usize) -> reqwest::redirect::Action {
+    if attempt.previous().len() > redirects_max {
+        return attempt.error(format!("it redirects more than {redirects_max} times"));
+    }
+    if !is_web(attempt.url()) {
+        let scheme = attempt.url().scheme().to_owned();
+        return attempt.error(format!("it redirects to the scheme {scheme:?}"));
+    }
+    attempt.follow()
+}
+
+fn is_web(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https") && url.host_str().is_some()
+}
+
+fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn failed(host: &str, why: String) -> DownloadError {
+    DownloadError::Failed { host: host.to_owned(), why }
+}
+
+/// The deepest cause says what is wrong; what stands above it repeats the URL.
+fn cause(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut deepest: &dyn std::error::Error = &error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! A log on disk: a few files, the oldest of which goes when there is too much.
+//!
+//! Owns the files. Their text is whole lines; must not know what is in them
+//! except where the first of a file says its time.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use tinyfaas_model::FunctionName;
+
+use crate::spool::create_private_dir;
+
+/// Into how many files a log is divided.
+const SEGMENTS: u64 = 4;
+
+#[derive(Debug)]
+pub(super) struct Segments {
+    dir: PathBuf,
+    name: FunctionName,
+    segment_bytes_max: u64,
+    /// The oldest first.
+    kept: VecDeque<Segment>,
+    next_number: u64,
+    gone_bytes: u64,
+    /// Lines that could not be written, and why.
+    lost: Option<(u64, String)>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    path: PathBuf,
+    bytes: u64,
+    /// The time of its first line.
+    began: Timestamp,
+}
+
+/// What a log holds at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    /// The files, the oldest first, and how much of each.
+    pub(super) files: Vec<(File, u64)>,
+    /// That the oldest lines are gone, and the time that goes with it.
+    pub(super) gone: Option<(Timestamp, String)>,
+    /// The line that says so.
+    pub(super) notice: Option<Vec<u8>>,
+}
+
+impl Segments {
+    pub(super) fn new(dir: &Path, name: &FunctionName, bytes_max: u64) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            name: name.clone(),
+            segment_bytes_max: (bytes_max / SEGMENTS).max(1),
+            kept: VecDeque::new(),
+            next_number: 0,
+            gone_bytes: 0,
+            lost: None,
+        }
+    }
+
+    /// Appends whole lines. On an error the file ends with a whole line all the
+    /// same.
+    pub(super) fn append(&mut self, mut text: &[u8]) -> io::Result<()> {
+        while !text.is_empty() {
+            let room = self
+                .kept
+                .back()
+                .map_or(0, |last| self.segment_bytes_max.saturating_sub(last.bytes));
+            let mut fitting = whole_lines_within(text, room);
+            if fitting == 0 {
+                self.begin_segment()?;
+                fitting = whole_lines_within(text, self.segment_bytes_max);
+                if fitting == 0 {
+                    // A line longer than a file: the limits are absurdly small.
+                    fitting = first_line(text);
+                }
+            }
+            self.write(&text[..fitting])?;
+            text = &text[fitting..];
+        }
+        Ok(())
+    }
+
+    /// Remembers that so many lines could not be written.
+    pub(super) fn lose(&mut self, lines: u64, error: String) {
+        let before = self.lost.take().map_or(0, |(lines, _)| lines);
+        self.lost = Some((before + lines, error));
+    }
+
+    /// How many lines were lost, and why.
+    pub(super) fn take_lost(&mut self) -> Option<(u64, String)> {
+        self.lost.take()
+    }
+
+    /// Opens what is there.
+    pub(super) fn snapshot(&self) -> io::Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        for segment in &self.kept {
+            snapshot.files.push((File::open(&segment.path)?, segment.bytes));
+        }
+        if self.gone_bytes > 0
+            && let Some(first) = self.kept.front()
+        {
+            let why = format!("the oldest {} bytes of this log are gone", self.gone_bytes);
+            snapshot.gone = Some((first.began, why));
+        }
+        Ok(snapshot)
+    }
+
+    /// Removes the files.
+    pub(super) fn remove(&mut self) {
+        for segment in self.kept.drain(..) {
+            remove_file(&segment.path);
+        }
+    }
+
+    fn begin_segment(&mut self) -> io::Result<()> {
+        create_private_dir(&self.dir)?;
+        let path = self.dir.join(format!("{}.{}.log", self.name, self.next_number));
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        self.next_number += 1;
+        self.kept.push_back(Segment { path, bytes: 0, began: Timestamp::now() });
+        while self.kept.len() as u64 > SEGMENTS
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            remove_file(&oldest.path);
+            self.gone_bytes += oldest.bytes;
+        }
+        Ok(())
+    }
+
+    /// Writes to the newest file. It is opened for this only: a thousand idle
+    /// functions hold no file open.
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        let last = self.kept.back_mut().expect("a segment was begun before it is written to");
+        let mut file = OpenOptions::new().append(true).open(&last.path)?;
+        if last.bytes == 0
+            && let Some(began) = time_of(text)
+        {
+            last.began = began;
+        }
+        if let Err(error) = file.write_all(text) {
+            // Half a line must not stay.
+            file.set_len(last.bytes)?;
+            return Err(error);
+        }
+        last.bytes += text.len() as u64;
+        Ok(())
+    }
+}
+
+/// The time that the first of these lines says.
+fn time_of(text: &[u8]) -> Option<Timestamp> {
+    let stamp = text.splitn(4, |byte| *byte == b' ').nth(2)?;
+    std::str::from_utf8(stamp).ok()?.parse().ok()
+}
+
+/// How many bytes the whole lines have that fit into `room`.
+fn whole_lines_within(text: &[u8], room: u64) -> usize {
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    if text.len() <= room {
+        return text.len();
+    }
+    text[..room].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+}
+
+fn first_line(text: &[u8]) -> usize {
+    text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| at + 1)
+}
+
+fn remove_file(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "a log file stays behind");
+    }
+}

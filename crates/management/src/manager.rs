@@ -1,0 +1,438 @@
+//! The only one who changes what is deployed.
+//!
+//! Owns the routing table's writing side, the live deployments, and the order of
+//! things: unpack, build, start, swap the route, drain the old, destroy it.
+//! Must not know how requests arrive, nor how a function is built or run.
+//!
+//! Every change runs in a task of its own: a caller who goes away leaves nothing
+//! half done. Changes of one name take turns; those of different names do not
+//! wait for each other.
+
+mod retirement;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tinyfaas_model::{
+    Backend, BuildError, DeployError, Deployment, FunctionName, FunctionSpec, LogSink, Route,
+    RoutesWriter,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::archive::{self, Folder, Subfolder, UnpackError};
+use crate::config::ManagementConfig;
+use crate::download::{DownloadError, download};
+use crate::logs::{FunctionLog, LogReader, Logs};
+use crate::request::UrlSource;
+use crate::spool::Spooled;
+
+use self::retirement::Retirement;
+use self::turns::{QueuedTurn, Turns};
+
+/// Takes functions in, replaces them and removes them.
+pub struct Manager {
+    config: ManagementConfig,
+    backend: Arc<dyn Backend>,
+    logs: Arc<Logs>,
+    turns: Turns,
+    slots: Arc<Semaphore>,
+    state: Mutex<State>,
+    /// True once no more deploys are wanted; its receivers are what runs still.
+    stop: watch::Sender<bool>,
+    next_folder: AtomicU64,
+}
+
+struct State {
+    routes: RoutesWriter,
+    live: BTreeMap<FunctionName, Live>,
+    /// Deployments without a route that are not gone yet.
+    retiring: HashMap<u64, (FunctionName, Arc<Retirement>)>,
+    next_retirement: u64,
+    stopping: bool,
+}
+
+/// A deployment that calls are routed to.
+struct Live {
+    spec: Arc<FunctionSpec>,
+    deployment: Box<dyn Deployment>,
+}
+
+/// The right to be one of the uploads that run at a time.
+#[derive(Debug)]
+pub(crate) struct UploadSlot {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Where a function's archive comes from.
+pub(crate) enum Source {
+    /// It came with the request.
+    Zip(Spooled),
+    /// It is to be downloaded.
+    Url(UrlSource),
+}
+
+/// Why a function was not deployed. What was there before is untouched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadError {
+    /// The archive could not be downloaded.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// The archive could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// The folder could not be made ready to run.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Its handlers could not be started.
+    #[error(transparent)]
+    Start(#[from] DeployError),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+    /// A fault in the server.
+    #[error("the server has a fault: {0}; its log says more")]
+    Fault(String),
+}
+
+/// Why a function was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeleteError {
+    /// There is none of that name.
+    #[error("there is no function {name:?}; list shows those that there are")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+    },
+    /// A fault in the server.
+    #[error("the server has a fault: {0}; its log says more")]
+    Fault(String),
+}
+
+impl Manager {
+    /// Makes the manager, with nothing deployed. What an earlier server left in
+    /// the room's own folders is removed. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn new(
+        config: ManagementConfig,
+        backend: Arc<dyn Backend>,
+        routes: RoutesWriter,
+    ) -> Arc<Self> {
+        remove_tree(&config.spool_dir);
+        remove_tree(&config.logs_dir);
+        let state = State {
+            routes,
+            live: BTreeMap::new(),
+            retiring: HashMap::new(),
+            next_retirement: 0,
+            stopping: false,
+        };
+        Arc::new(Self {
+            logs: Arc::new(Logs::new(&config)),
+            turns: Turns::default(),
+            slots: Arc::new(Semaphore::new(config.uploads_max)),
+            state: Mutex::new(state),
+            stop: watch::Sender::new(false),
+            next_folder: AtomicU64::new(0),
+            config,
+            backend,
+        })
+    }
+
+    /// Ends everything that is deployed, all at once: running calls have `drain`
+    /// to end, deploys under way are given up, and nothing of this room is left
+    /// on disk. The program has drained the gateway before, and shuts the backend
+    /// down after.
+    pub async fn shutdown(self: &Arc<Self>, drain: Duration) {
+        self.stop_deploys();
+        {
+            let mut state = self.state.lock();
+            for (name, live) in std::mem::take(&mut state.live) {
+                state.routes.remove(&name);
+                self.retire(&mut state, live, drain);
+            }
+        }
+        // A deploy that is given up may have to take its handlers down first.
+        self.stop.closed().await;
+        let until = Instant::now() + drain;
+        loop {
+            let retiring = std::mem::take(&mut self.state.lock().retiring);
+            if retiring.is_empty() {
+                break;
+            }
+            for (_, retirement) in retiring.values() {
+                retirement.hurry(until);
+            }
+            for (_, retirement) in retiring.values() {
+                retirement.gone().await;
+            }
+        }
+        let dirs = [self.config.spool_dir.clone(), self.config.logs_dir.clone()];
+        let logs = Arc::clone(&self.logs);
+        let removed = tokio::task::spawn_blocking(move || {
+            for name in logs.names() {
+                logs.remove(&name);
+            }
+            dirs.iter().for_each(|dir| remove_tree(dir));
+        });
+        if let Err(error) = removed.await {
+            tracing::error!(%error, "removing the spooled files and logs broke off");
+        }
+    }
+
+    pub(crate) fn config(&self) -> &ManagementConfig {
+        &self.config
+    }
+
+    /// Takes one of the places for uploads; none if all are taken.
+    pub(crate) fn upload_slot(&self) -> Option<UploadSlot> {
+        let permit = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        Some(UploadSlot { _permit: permit })
+    }
+
+    /// Gives up the deploys under way and refuses new ones.
+    pub(crate) fn stop_deploys(&self) {
+        self.state.lock().stopping = true;
+        self.stop.send_replace(true);
+    }
+
+    /// The names of what is deployed, in their order.
+    pub(crate) fn names(&self) -> Vec<FunctionName> {
+        self.state.lock().live.keys().cloned().collect()
+    }
+
+    /// Deploys a function and returns when it takes calls. Its turn is taken with
+    /// the first poll; it goes on if its caller goes away.
+    pub(crate) async fn deploy(
+        self: &Arc<Self>,
+        slot: UploadSlot,
+        spec: FunctionSpec,
+        source: Source,
+    ) -> Result<(), UploadError> {
+        let turn = self.turns.queue(&spec.name).await;
+        let manager = Arc::clone(self);
+        let mut stop = self.stop.subscribe();
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(async move {
+            let _slot = slot;
+            let name = spec.name.clone();
+            let stopped = async {
+                // The sender is in the manager, which this task holds.
+                drop(stop.wait_for(|stop| *stop).await);
+            };
+            let outcome = tokio::select! {
+                biased;
+                () = stopped => Err(UploadError::Stopping),
+                outcome = manager.deploy_in_turn(turn, spec, source) => outcome,
+            };
+            if let Err(Err(error)) = answer.send(outcome) {
+                tracing::warn!(function = %name, %error, "not deployed, and nobody waits for the answer");
+            }
+        });
+        answered.await.unwrap_or_else(|_| Err(UploadError::Fault("the deploy broke off".into())))
+    }
+
+    /// Deletes a function and returns when nothing of it is left. Its running
+    /// calls have the configured time to end.
+    pub(crate) async fn delete(self: &Arc<Self>, name: FunctionName) -> Result<(), DeleteError> {
+        let turn = self.turns.queue(&name).await;
+        let manager = Arc::clone(self);
+        let task = tokio::spawn(async move { manager.delete_in_turn(turn, &name).await });
+        task.await.unwrap_or_else(|error| Err(DeleteError::Fault(error.to_string())))
+    }
+
+    /// Deletes all functions, those too whose upload is under way.
+    pub(crate) async fn wipe(self: &Arc<Self>) -> Result<(), DeleteError> {
+        let names: BTreeSet<_> = self.names().into_iter().chain(self.turns.names()).collect();
+        let mut deletes = JoinSet::new();
+        for name in names {
+            let manager = Arc::clone(self);
+            deletes.spawn(async move { manager.delete(name).await });
+        }
+        let all = tokio::spawn(async move { deletes.join_all().await });
+        let outcomes = all.await.map_err(|error| DeleteError::Fault(error.to_string()))?;
+        outcomes
+            .into_iter()
+            .find(|outcome| matches!(outcome, Err(DeleteError::Fault(_))))
+            .unwrap_or(Ok(()))
+    }
+
+    /// A reader for one function's log or for all; none if the function is not
+    /// known.
+    pub(crate) fn read_logs(&self, name: Option<&str>) -> Option<LogReader> {
+        let mut names = self.logs.names();
+        if let Some(wanted) = name {
+            names.retain(|name| name.as_str() == wanted);
+            if names.is_empty() {
+                return None;
+            }
+        }
+        Some(self.logs.read(names))
+    }
+
+    async fn deploy_in_turn(
+        self: &Arc<Self>,
+        turn: QueuedTurn,
+        spec: FunctionSpec,
+        source: Source,
+    ) -> Result<(), UploadError> {
+        let _turn = turn.await;
+        let (archive, subfolder) = match source {
+            Source::Zip(archive) => (archive, Subfolder::default()),
+            Source::Url(from) => (download(&from.url, &self.config).await?, from.subfolder),
+        };
+        let folder = self.unpack(&spec.name, archive, subfolder).await?;
+        let spec = Arc::new(spec);
+        let log = OpenLog::new(&self.logs, &spec.name);
+        let artifact = self.backend.build(folder.into_path(), &spec, log.sink()).await?;
+        let deployment = self.backend.deploy(artifact, Arc::clone(&spec), log.sink()).await?;
+        self.go_live(Live { spec, deployment }, log)
+    }
+
+    /// Unpacks an archive on a thread of its own, which ends early if this future
+    /// is dropped.
+    async fn unpack(
+        &self,
+        name: &FunctionName,
+        archive: Spooled,
+        subfolder: Subfolder,
+    ) -> Result<Folder, UploadError> {
+        let number = self.next_folder.fetch_add(1, Ordering::Relaxed);
+        let into = self.config.spool_dir.join(format!("{name}-{number}"));
+        let limits = self.config.archive.clone();
+        let cancel = CancelOnDrop(Arc::default());
+        let cancelled = Arc::clone(&cancel.0);
+        let running = self.stop.subscribe();
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let outcome =
+                archive::unpack(archive.into_file(), into, &subfolder, &limits, &cancelled);
+            drop(running);
+            outcome
+        });
+        match unpacking.await {
+            Ok(outcome) => Ok(outcome?),
+            Err(error) => Err(UploadError::Fault(error.to_string())),
+        }
+    }
+
+    /// Gives the function its new route. The old handlers take no new call from
+    /// here on and go when those that run have ended.
+    fn go_live(self: &Arc<Self>, new: Live, log: OpenLog<'_>) -> Result<(), UploadError> {
+        let mut state = self.state.lock();
+        if state.stopping {
+            self.retire(&mut state, new, Duration::ZERO);
+            return Err(UploadError::Stopping);
+        }
+        let name = new.spec.name.clone();
+        let handlers = new.deployment.handlers();
+        state.routes.put(Arc::new(Route { function: Arc::clone(&new.spec), handlers }));
+        log.keep();
+        tracing::info!(function = %name, env = %new.spec.runtime, threads = new.spec.threads, "deployed");
+        if let Some(old) = state.live.insert(name, new) {
+            let patience = old.spec.limits.call_deadline;
+            self.retire(&mut state, old, patience);
+        }
+        Ok(())
+    }
+
+    async fn delete_in_turn(
+        self: &Arc<Self>,
+        turn: QueuedTurn,
+        name: &FunctionName,
+    ) -> Result<(), DeleteError> {
+        let _turn = turn.await;
+        let leaving: Vec<_> = {
+            let mut state = self.state.lock();
+            state.routes.remove(name);
+            let Some(live) = state.live.remove(name) else {
+                return Err(DeleteError::Unknown { name: name.to_string() });
+            };
+            self.retire(&mut state, live, self.config.drain_delete);
+            // Older versions that still drain are part of the function.
+            let of_name = state.retiring.values().filter(|(of, _)| of == name);
+            of_name.map(|(_, retirement)| Arc::clone(retirement)).collect()
+        };
+        let until = Instant::now() + self.config.drain_delete;
+        for retirement in &leaving {
+            retirement.hurry(until);
+        }
+        for retirement in &leaving {
+            retirement.gone().await;
+        }
+        let (logs, of) = (Arc::clone(&self.logs), name.clone());
+        let removed = tokio::task::spawn_blocking(move || logs.remove(&of)).await;
+        removed.map_err(|error| DeleteError::Fault(error.to_string()))?;
+        tracing::info!(function = %name, "deleted");
+        Ok(())
+    }
+
+    /// Drains and destroys a deployment in the background.
+    fn retire(self: &Arc<Self>, state: &mut State, live: Live, patience: Duration) {
+        let number = state.next_retirement;
+        state.next_retirement += 1;
+        let name = live.spec.name.clone();
+        let manager = Arc::clone(self);
+        let retirement = Retirement::begin(&name, live.deployment, patience, move || {
+            manager.state.lock().retiring.remove(&number);
+        });
+        state.retiring.insert(number, (name, retirement));
+    }
+}
+
+/// A function's log while it is being deployed: one that is new goes again
+/// unless the deploy succeeds.
+struct OpenLog<'a> {
+    logs: &'a Logs,
+    name: FunctionName,
+    log: Arc<FunctionLog>,
+    remove: bool,
+}
+
+impl<'a> OpenLog<'a> {
+    fn new(logs: &'a Logs, name: &FunctionName) -> Self {
+        let (log, is_new) = logs.open(name);
+        Self { logs, name: name.clone(), log, remove: is_new }
+    }
+
+    fn sink(&self) -> Arc<dyn LogSink> {
+        self.log.sink()
+    }
+
+    fn keep(mut self) {
+        self.remove = false;
+    }
+}
+
+impl Drop for OpenLog<'_> {
+    fn drop(&mut self) {
+        if self.remove {
+            self.logs.remove(&self.name);
+        }
+    }
+}
+
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn remove_tree(dir: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %dir.display(), %error, "a folder stays behind");
+    }
+}
+
+#[cfg(test)]
+mod tests;
