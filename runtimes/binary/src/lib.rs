@@ -1,1 +1,80 @@
 //! The worker of environment binary: runs `fn.sh` for every call.
+//!
+//! Owns the worker's side of docs/worker-protocol.md for scripts. It is a hidden
+//! subcommand of the server's binary, so it stays small: one thread, and nothing
+//! initialised that it does not use. Must not know the server.
+//!
+//! A call: [`worker`] reads its frames, [`call`] runs it with the environment
+//! that [`cgi`] makes, in the process that [`process`] starts as [`script`]
+//! found out.
+
+mod call;
+mod cgi;
+mod outbox;
+mod process;
+mod script;
+mod worker;
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::process::ExitCode;
+
+use tinyfaas_handlers::process::spawner::take_worker_socket;
+use tinyfaas_handlers::wire::PROTOCOL_EXIT_CODE;
+use tokio::net::UnixStream;
+use tokio::task::LocalSet;
+
+use worker::{End, serve};
+
+/// The worker. Its socket is file descriptor 3; it returns when the server is
+/// gone, when the function cannot be loaded, or when the server breaks the
+/// protocol.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(End::ServerGone) => ExitCode::SUCCESS,
+        Ok(End::NotLoaded) => ExitCode::FAILURE,
+        Err(problem) => {
+            // Standard error is the function's log; nobody else would hear it.
+            let _ = writeln!(io::stderr(), "tinyfaas binary worker: {problem}");
+            match problem {
+                Problem::Start(_) => ExitCode::FAILURE,
+                Problem::Protocol(_) => u8::try_from(PROTOCOL_EXIT_CODE).unwrap_or(1).into(),
+            }
+        }
+    }
+}
+
+/// Why the worker cannot go on.
+#[derive(Debug)]
+enum Problem {
+    /// Its socket cannot be used.
+    Start(io::Error),
+    /// The server broke the protocol.
+    Protocol(String),
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Start(error) => write!(f, "its socket cannot be used: {error}"),
+            Self::Protocol(how) => write!(f, "the server broke the protocol: {how}"),
+        }
+    }
+}
+
+fn run() -> Result<End, Problem> {
+    let socket = take_worker_socket().map_err(Problem::Start)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(Problem::Start)?;
+    // Calls that still run when this ends are dropped with the set, which kills
+    // their scripts.
+    let calls = LocalSet::new();
+    calls.block_on(&runtime, async {
+        let socket = StdUnixStream::from(socket);
+        socket.set_nonblocking(true).map_err(Problem::Start)?;
+        serve(UnixStream::from_std(socket).map_err(Problem::Start)?).await
+    })
+}

@@ -6,12 +6,17 @@
 #![allow(unsafe_code, reason = "the one module of system calls; each block says why it is sound")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::ForkResult;
+use rustix::io::FdFlags;
+use rustix::net::SocketType;
 use rustix::process::Pid;
+
+use crate::wire::SOCKET_FD;
 
 /// Proof that this process had one thread when it was asked, so that a forked
 /// child may allocate and take locks. Its holder starts no threads.
@@ -50,6 +55,28 @@ pub(super) fn fork(_: &SingleThreaded) -> io::Result<Option<Pid>> {
 pub(super) fn exit_now(code: u8) -> ! {
     // SAFETY: `_exit` takes any status and touches no memory of this process.
     unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Takes a worker's socket: the stream socket that it inherited at descriptor 3.
+/// For the start of a worker, before anything else is opened.
+///
+/// # Errors
+/// There is no such socket, or it was taken before.
+pub fn take_worker_socket() -> io::Result<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Err(io::Error::other("it was taken before"));
+    }
+    // SAFETY: it is borrowed for the two questions below only; if it is not
+    // open, the first says so.
+    let inherited = unsafe { BorrowedFd::borrow_raw(SOCKET_FD) };
+    if rustix::net::sockopt::socket_type(inherited)? != SocketType::STREAM {
+        return Err(io::Error::other("it is no stream socket"));
+    }
+    rustix::io::fcntl_setfd(inherited, FdFlags::CLOEXEC)?;
+    // SAFETY: it is open, nobody took it before, and by the contract above
+    // nothing that this process opened can be there.
+    Ok(unsafe { OwnedFd::from_raw_fd(SOCKET_FD) })
 }
 
 /// Closes every descriptor from `first` on, less those in `keep`.

@@ -28,6 +28,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::sys::take_worker_socket;
 pub use client::{Launch, SpawnError, Spawner, SpawnerProcess};
 pub(super) use descendants::parent_of;
 pub use host::main;

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::sys;
 use super::protocol::Text;
+use crate::wire::SOCKET_FD;
 
 /// What a forked process does, in this order, to become a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,7 +242,6 @@ fn set_umask(_: &Becoming<'_>) -> io::Result<()> {
 
 /// Standard input is the guard's: `/dev/null`.
 fn place_descriptors(becoming: &Becoming<'_>) -> io::Result<()> {
-    const SOCKET_FD: i32 = 3;
     // Above all targets first, so that placing one cannot overwrite another.
     let aside = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, SOCKET_FD + 1);
     let errors = &becoming.errors;
