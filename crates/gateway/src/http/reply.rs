@@ -134,12 +134,14 @@ fn may_start_text(bytes: &[u8]) -> bool {
 /// The body of a response, and with it the call that it belongs to.
 pub(super) struct ReplyBody {
     body: Body,
+    /// Why it broke off, until what came before is on its way.
+    broken: Option<BodyError>,
     _call: CallMark,
 }
 
 impl ReplyBody {
     pub(super) fn new(body: Body, call: CallMark) -> Self {
-        Self { body, _call: call }
+        Self { body, broken: None, _call: call }
     }
 }
 
@@ -151,12 +153,22 @@ impl HttpBody for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         loop {
-            return match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 // A function's trailers are dropped: few callers expect any.
-                Some(Ok(frame)) if !frame.is_data() => continue,
-                frame => Poll::Ready(frame),
-            };
+                Some(Ok(frame)) if !frame.is_data() => (),
+                // At an error hyper drops what it has not written yet; in this
+                // pause it writes.
+                Some(Err(error)) => {
+                    self.broken = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                frame => return Poll::Ready(frame),
+            }
         }
     }
 

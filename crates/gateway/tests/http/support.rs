@@ -1,0 +1,308 @@
+//! A gateway with fake functions, and a client that speaks HTTP/1 by hand.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use tinyfaas_gateway::{Gateway, GatewayConfig};
+use tinyfaas_model::{
+    Body, BodyError, BoxFuture, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId,
+    HandlerSet, Invocation, InvokeError, Limits, Place, Reply, Route, RoutesWriter, Runtime,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+type Outcome = Result<Reply, HandlerError>;
+
+struct Fake<F> {
+    id: HandlerId,
+    run: F,
+}
+
+impl<F> Handler for Fake<F>
+where
+    F: Fn(Invocation, Place) -> BoxFuture<'static, Outcome> + Send + Sync + 'static,
+{
+    fn id(&self) -> &HandlerId {
+        &self.id
+    }
+
+    fn invoke(self: Arc<Self>, call: Invocation, place: Place) -> BoxFuture<'static, Outcome> {
+        (self.run)(call, place)
+    }
+}
+
+/// A handler that runs this for every call.
+pub(crate) fn handler<F, R>(run: F) -> Arc<dyn Handler>
+where
+    F: Fn(Invocation, Place) -> R + Send + Sync + 'static,
+    R: Future<Output = Outcome> + Send + 'static,
+{
+    let id = HandlerId::new("fake-0");
+    Arc::new(Fake { id, run: move |call, place| -> BoxFuture<_> { Box::pin(run(call, place)) } })
+}
+
+/// A handler that answers every call with this.
+pub(crate) fn answers(reply: impl Fn() -> Outcome + Send + Sync + 'static) -> Arc<dyn Handler> {
+    handler(move |_, _place| std::future::ready(reply()))
+}
+
+/// A handler that answers with what it was asked.
+pub(crate) fn echo() -> Arc<dyn Handler> {
+    handler(|call, _place| async move { Ok(Reply::from_bytes(whole(call.body).await?)) })
+}
+
+/// A handler that describes the call: a line each for method, path, query and
+/// header, then the body.
+pub(crate) fn mirror() -> Arc<dyn Handler> {
+    handler(|call, _place| async move {
+        let mut text = format!("{} {} {}\n", call.method, call.target.path(), call.target.query());
+        for (name, value) in &call.headers {
+            text += &format!("{name}: {}\n", value.to_str().unwrap());
+        }
+        text += &format!("\n{}", String::from_utf8_lossy(&whole(call.body).await?));
+        Ok(Reply::from_bytes(text))
+    })
+}
+
+pub(crate) async fn whole(body: Body) -> Result<Bytes, HandlerError> {
+    let read = body.collect().await;
+    read.map(http_body_util::Collected::to_bytes).map_err(|e| HandlerError::Failed(e.into()))
+}
+
+/// A body whose parts the test sends one by one.
+pub(crate) fn streamed() -> (mpsc::UnboundedSender<Result<Bytes, BodyError>>, Body) {
+    let (sender, mut parts) = mpsc::unbounded_channel::<Result<Bytes, BodyError>>();
+    let body =
+        poll_body(move |cx| parts.poll_recv(cx).map(|part| part.map(|part| part.map(Frame::data))));
+    (sender, body)
+}
+
+type Poll = std::task::Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+pub(crate) fn poll_body(
+    poll: impl FnMut(&mut std::task::Context<'_>) -> Poll + Send + Unpin + 'static,
+) -> Body {
+    struct Polled<F>(F);
+    impl<F: FnMut(&mut std::task::Context<'_>) -> Poll + Unpin> http_body::Body for Polled<F> {
+        type Data = Bytes;
+        type Error = BodyError;
+        fn poll_frame(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll {
+            (self.0)(cx)
+        }
+    }
+    Body::Stream(Box::pin(Polled(poll)))
+}
+
+pub(crate) fn failed(error: InvokeError) -> Outcome {
+    Err(HandlerError::Failed(error))
+}
+
+/// What a test function may differ in.
+pub(crate) struct Function {
+    pub(crate) name: &'static str,
+    pub(crate) places: usize,
+    pub(crate) waiting_max: usize,
+    pub(crate) deadline: Duration,
+}
+
+impl Default for Function {
+    fn default() -> Self {
+        Self { name: "f", places: 64, waiting_max: 256, deadline: Duration::from_secs(300) }
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) address: SocketAddr,
+    pub(crate) writer: RoutesWriter,
+}
+
+impl Server {
+    pub(crate) async fn start(config: GatewayConfig) -> Self {
+        let (writer, routes) = RoutesWriter::new();
+        let gateway = Gateway::new(config, routes);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = gateway.serve_http(vec![listener]).unwrap().addresses[0];
+        Self { gateway, address, writer }
+    }
+
+    /// A server with the defaults and one function `f`.
+    pub(crate) async fn with(handler: Arc<dyn Handler>) -> Self {
+        let mut server = Self::start(GatewayConfig::default()).await;
+        server.deploy(Function::default(), handler);
+        server
+    }
+
+    pub(crate) fn deploy(
+        &mut self,
+        function: Function,
+        handler: Arc<dyn Handler>,
+    ) -> Arc<HandlerSet> {
+        let handlers = HandlerSet::new(function.waiting_max);
+        handlers.add(handler, function.places);
+        let spec = FunctionSpec {
+            name: FunctionName::parse(function.name).unwrap(),
+            runtime: Runtime::Binary,
+            threads: 1,
+            envs: Vec::new(),
+            limits: Limits {
+                call_deadline: function.deadline,
+                start_timeout: Duration::from_secs(60),
+                calls_per_handler: function.places,
+                waiting_max: function.waiting_max,
+                build_timeout: Duration::from_secs(600),
+            },
+        };
+        let route = Route { function: Arc::new(spec), handlers: Arc::clone(&handlers) };
+        self.writer.put(Arc::new(route));
+        handlers
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        Client { stream, buffer: BytesMut::new() }
+    }
+
+    /// Sends this on a connection of its own and reads the response.
+    pub(crate) async fn ask(&self, request: impl AsRef<[u8]>) -> Response {
+        let mut client = self.connect().await;
+        client.send(request).await;
+        client.response().await
+    }
+}
+
+pub(crate) struct Client {
+    stream: TcpStream,
+    buffer: BytesMut,
+}
+
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        let first = values.next();
+        assert!(values.next().is_none(), "{name} is repeated: {self:?}");
+        first
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Sends as much as the other side takes; tells whether that was all.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
+    /// False at the end of what comes.
+    async fn fill(&mut self) -> bool {
+        self.stream.read_buf(&mut self.buffer).await.is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// The status and the headers of the next response; None where the
+    /// connection ends before one.
+    pub(crate) async fn head(&mut self) -> Option<Response> {
+        let end = loop {
+            let found = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+            match found {
+                Some(at) => break at + 4,
+                None if !self.fill().await => {
+                    assert!(self.buffer.is_empty(), "cut head: {:?}", self.buffer);
+                    return None;
+                }
+                None => (),
+            }
+        };
+        let head = String::from_utf8(self.buffer.split_to(end).to_vec()).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let header = |line: &str| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.to_owned(), value.to_owned())
+        };
+        Some(Response { status, headers: lines.map(header).collect(), body: Vec::new() })
+    }
+
+    /// The next chunk of a chunked body; None at its end, or where it breaks
+    /// off, which `broken` then tells.
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
+        let end = loop {
+            match self.buffer.windows(2).position(|bytes| bytes == b"\r\n") {
+                Some(at) => break at,
+                None if !self.fill().await => return None,
+                None => (),
+            }
+        };
+        let line = String::from_utf8(self.buffer.split_to(end + 2).to_vec()).unwrap();
+        let length = usize::from_str_radix(line.trim(), 16).unwrap();
+        while self.buffer.len() < length + 2 {
+            if !self.fill().await {
+                return None;
+            }
+        }
+        let chunk = self.buffer.split_to(length).to_vec();
+        let _ = self.buffer.split_to(2);
+        if length == 0 { None } else { Some(chunk) }
+    }
+
+    /// The next response, whole.
+    pub(crate) async fn response(&mut self) -> Response {
+        self.try_response().await.expect("a response")
+    }
+
+    pub(crate) async fn try_response(&mut self) -> Option<Response> {
+        let mut response = self.head().await?;
+        if response.header("transfer-encoding") == Some("chunked") {
+            while let Some(chunk) = self.chunk().await {
+                response.body.extend(chunk);
+            }
+        } else if let Some(length) = response.header("content-length") {
+            let length = length.parse().unwrap();
+            while self.buffer.len() < length && self.fill().await {}
+            response.body = self.buffer.split_to(length).to_vec();
+        }
+        Some(response)
+    }
+
+    /// Waits until the server has closed the connection, with nothing more said.
+    pub(crate) async fn ended(&mut self) {
+        while self.fill().await {}
+        assert!(self.buffer.is_empty(), "unexpected: {:?}", self.buffer);
+    }
+
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
+
+pub(crate) const GET: &str = "GET /f HTTP/1.1\r\nhost: h\r\n\r\n";
+
+/// A POST with this body.
+pub(crate) fn post(body: &str) -> String {
+    format!("POST /f HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(so: impl Fn() -> bool) {
+    while !so() {
+        tokio::task::yield_now().await;
+    }
+}
