@@ -7,6 +7,8 @@ cd -- "$(dirname -- "$(readlink -f -- "$0")")/../.."
 sh scripts/make/prerequisites.sh cargo cc curl zip python3 '?node'
 sh scripts/make/build.sh
 cargo test --workspace --locked --quiet
+# The workers that run functions, each in its own language, over real frames.
+python3 -m unittest discover --quiet --start-directory runtimes
 # The suite needs packages only where its list names some.
 python=python3
 if grep -q '^[^#]' test/requirements.txt; then

@@ -127,7 +127,8 @@ class Server:
     def wait_ready(self):
         ends = time.monotonic() + READY_S
         ports = self.data / "ports.json"
-        while not ports.exists():
+        # The file comes first, then the lines that tell of it; the last is "ready".
+        while not (ports.exists() and "ready\n" in self.output()):
             if self.process.poll() is not None:
                 Server._running.discard(self)
                 self._keep_output()
