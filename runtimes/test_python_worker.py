@@ -71,6 +71,11 @@ class Values(WorkerCase):
         got = json.loads(self.one(text, b"", headers=sent).body)
         self.assertEqual(got, {"User-Agent": "x", "Lab": "1, 2", "X-Tinyfaas-Async": "y", "Cookie": "a; b"})
 
+    def test_a_function_may_change_its_headers(self):
+        worker = self.ready("def fn(i, headers):\n    headers['New'] = headers.pop('Old')\n    return repr(headers)")
+        for _ in range(3):
+            self.assertEqual(worker.call(b"", headers=[("old", "1")]).body, b"{'New': '1'}")
+
     def test_many_header_names(self):
         worker = self.ready("def fn(input, headers): return str(len(headers))")
         for n in range(0, 4000, 80):
@@ -203,7 +208,7 @@ def fn(input, headers):
         began = time.monotonic()
         numbers = [worker.begin(b"1") for _ in range(10)]
         names = {worker.wait(number).body for number in numbers}
-        self.assertLess(time.monotonic() - began, 1.9)
+        self.assertLess(time.monotonic() - began, 3)
         self.assertEqual(len(names), 10)
 
     def test_every_place_sleeps_and_frames_are_read(self):
