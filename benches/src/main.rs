@@ -16,6 +16,7 @@ mod reply;
 mod report;
 mod series;
 mod server;
+mod setting;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ use crate::report::Target::{AtLeast, AtMost};
 use crate::report::{Figure, Line, Report, Subject, Unit};
 use crate::series::{Scripts, Series, milliseconds, ratios};
 use crate::server::Server;
+use crate::setting::Setting;
 
 /// Connections of a single caller, of a busy gateway, and of a function that is
 /// a process per call.
@@ -28,7 +29,7 @@ const SCRIPTS: usize = 8;
 /// Where the server or a baseline does not start at all; what fails later is a
 /// line of the report.
 pub(crate) fn everything(options: &Options) -> anyhow::Result<Report> {
-    let setting = setting(options);
+    let setting = Setting::read(options);
     eprintln!("{setting}");
     let bare = BareHyper::start()?;
     let (server, start) = start_several_times(options)?;
@@ -59,21 +60,6 @@ fn skipped(environment: Environment) -> Line {
 
 fn failed(error: &anyhow::Error) -> Line {
     Line::Failed(format!("{error:#}"))
-}
-
-fn setting(options: &Options) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = rustix::system::uname();
-    let busy = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    format!(
-        "{}: {} rounds of {} s, {} handlers each, {cores} cores, Linux {}, load before: {}",
-        options.server.display(),
-        options.rounds,
-        options.measured.as_secs(),
-        options.threads,
-        kernel.release().to_string_lossy(),
-        busy.split_whitespace().next().unwrap_or("unknown"),
-    )
 }
 
 /// Starts the server once a round and keeps the last one.

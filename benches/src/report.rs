@@ -7,6 +7,8 @@ use std::fmt::{self, Display, Write};
 
 use serde_json::{Value, json};
 
+use crate::setting::Setting;
+
 /// What a figure counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
@@ -179,8 +181,8 @@ impl Subject {
 /// Everything that was measured.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// How and on what, in a line.
-    pub(crate) setting: String,
+    /// How and on what.
+    pub(crate) setting: Setting,
     /// In the order in which they are shown.
     pub(crate) subjects: Vec<Subject>,
 }
@@ -209,7 +211,7 @@ impl Report {
         let (targets, missed) = self.targets();
         let subjects: Vec<_> = self.subjects.iter().map(Subject::json).collect();
         json!({
-            "setting": self.setting, "subjects": subjects,
+            "setting": self.setting.json(), "subjects": subjects,
             "targets": targets, "missed": missed, "failed": self.failed(),
         })
     }
@@ -300,7 +302,15 @@ mod tests {
             Figure::new("p99", Unit::Milliseconds, vec![25.0]).with_target(Target::AtMost(20.0));
         let skipped = Line::Skipped("no node on the PATH".to_owned());
         Report {
-            setting: "2 cores".to_owned(),
+            setting: Setting {
+                server: "./tinyfaas".to_owned(),
+                rounds: 3,
+                seconds: 2,
+                threads: 2,
+                cores: 2,
+                kernel: "6.1".to_owned(),
+                load_before: None,
+            },
             subjects: vec![
                 Subject::new("echo", vec![fast, slow]),
                 Subject::without_figures("echo-js", skipped),
