@@ -1,7 +1,65 @@
-//! The program.
+//! The program: which of its three selves is wanted, and how a start that fails
+//! is told.
+//!
+//! Owns exit codes and the first line of defence against wrong usage. Must not
+//! know what serving means; that is `serve.rs`.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("tinyFaaS runs on Linux only: it is made of Linux processes, sockets and limits");
+
 mod cli;
 mod config;
 mod data_dir;
 mod listen;
+mod rooms;
+mod serve;
+mod summary;
 
-fn main() {}
+use std::env;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+
+use crate::config::Config;
+
+/// Could not start, or went down.
+const EXIT_FAILURE: u8 = 1;
+/// Wrong usage or configuration.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    // The server's helpers are this same program (docs/decisions/0001). They are
+    // told apart before anything else: they are started often and must be small.
+    match env::args_os().nth(1).as_deref().and_then(|argument| argument.to_str()) {
+        Some("spawner") => tinyfaas_handlers::process::spawner::main(),
+        Some("binary-worker") => tinyfaas_binary_worker::main(),
+        _ => server(&cli::command().get_matches()),
+    }
+}
+
+fn server(matches: &ArgMatches) -> ExitCode {
+    let matches = matches.subcommand_matches("serve").unwrap_or(matches);
+    let config = match Config::read(|setting| cli::flag_text(matches, setting), variable) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("tinyfaas: the configuration has mistakes:");
+            for mistake in mistakes {
+                eprintln!("  {mistake}");
+            }
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match serve::serve(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tinyfaas: {error:#}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+/// An environment variable; one that is not UTF-8 reads as one that no setting
+/// accepts, so that it is reported and not passed over.
+fn variable(name: &str) -> Option<String> {
+    env::var_os(name).map(|text| text.to_string_lossy().into_owned())
+}

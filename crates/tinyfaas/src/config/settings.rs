@@ -106,6 +106,50 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "asynchronous calls that are accepted and have not ended"),
     setting(CALLS, "held-bytes", "TF_HELD_BYTES", "64MiB", Kind::Bytes,
         "bodies held whole (asynchronous calls), in all"),
+
+    setting(HTTP, "http-body-max", "TF_HTTP_BODY_MAX", "64MiB", Kind::Bytes,
+        "a request's body; beyond: 413"),
+    setting(HTTP, "header-lines-max", "TF_HEADER_LINES_MAX", "100", Kind::Count,
+        "header lines of a request; beyond: 431"),
+    setting(HTTP, "header-bytes-max", "TF_HEADER_BYTES_MAX", "64KiB", Kind::Bytes,
+        "bytes of a request's headers; beyond: 431"),
+    setting(HTTP, "header-timeout", "TF_HEADER_TIMEOUT", "30s", Kind::Duration,
+        "how long a client may take for a request's headers; beyond: closed"),
+    setting(HTTP, "body-timeout", "TF_BODY_TIMEOUT", "30s", Kind::Duration,
+        "how long a request's body may stall; beyond: 408"),
+    setting(HTTP, "write-timeout", "TF_WRITE_TIMEOUT", "30s", Kind::Duration,
+        "how long a caller may take no byte of its reply; beyond: cut off"),
+    setting(HTTP, "idle-timeout", "TF_IDLE_TIMEOUT", "75s", Kind::Duration,
+        "how long a connection may be kept open without a call"),
+    setting(HTTP, "connections-max", "TF_CONNECTIONS_MAX", "4096", Kind::Count,
+        "connections at a time; beyond: 503"),
+
+    setting(DEPLOYS, "start-timeout", "TF_START_TIMEOUT", "60s", Kind::Duration,
+        "from a handler's start to its readiness"),
+    setting(DEPLOYS, "build-timeout", "TF_BUILD_TIMEOUT", "10min", Kind::Duration,
+        "how long installing a function's dependencies may take"),
+    setting(DEPLOYS, "threads-max", "TF_THREADS_MAX", "256", Kind::Count,
+        "handlers of one function"),
+    setting(DEPLOYS, "uploads-max", "TF_UPLOADS_MAX", "4", Kind::Count,
+        "uploads at a time; beyond: 503"),
+    setting(DEPLOYS, "drain-delete", "TF_DRAIN_DELETE", "10s", Kind::Duration,
+        "how long the running calls of a deleted or wiped function may go on"),
+    setting(DEPLOYS, "log-bytes-max", "TF_LOG_BYTES_MAX", "8MiB", Kind::Bytes,
+        "a function's log; the oldest lines go"),
+    setting(DEPLOYS, "zip-packed-max", "TF_ZIP_PACKED_MAX", "256MiB", Kind::Bytes,
+        "an uploaded or downloaded zip"),
+    setting(DEPLOYS, "zip-unpacked-max", "TF_ZIP_UNPACKED_MAX", "1GiB", Kind::Bytes,
+        "what comes out of a zip"),
+    setting(DEPLOYS, "zip-entries-max", "TF_ZIP_ENTRIES_MAX", "200000", Kind::Count,
+        "files, links and folders in a zip"),
+    setting(DEPLOYS, "zip-ratio-max", "TF_ZIP_RATIO_MAX", "200", Kind::Count,
+        "how many times its own size may come out of a zip, past 10 MiB"),
+    setting(DEPLOYS, "zip-name-max", "TF_ZIP_NAME_MAX", "4096", Kind::Count,
+        "bytes of a name in a zip"),
+    setting(DEPLOYS, "download-timeout", "TF_DOWNLOAD_TIMEOUT", "60s", Kind::Duration,
+        "how long fetching a zip by URL may take"),
+    setting(DEPLOYS, "download-redirects", "TF_DOWNLOAD_REDIRECTS", "5", Kind::Count,
+        "redirects that a download follows"),
 ];
 
 #[cfg(test)]
@@ -123,7 +167,8 @@ mod tests {
                 lines.push("|---|---|---|---|".to_owned());
             }
             let Setting { name, variable, default, help, .. } = setting;
-            let default = if default.is_empty() { "–".to_owned() } else { format!("`{default}`") };
+            let default =
+                if default.is_empty() { "–".to_owned() } else { format!("`{default}`") };
             lines.push(format!("| `{variable}` | `--{name}` | {default} | {help} |"));
         }
         lines.join("\n") + "\n"

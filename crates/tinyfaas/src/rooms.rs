@@ -1,0 +1,73 @@
+//! What of the configuration each room is told.
+//!
+//! Owns the mapping from settings to the rooms' own limits. Must not know what
+//! the limits do.
+
+use std::path::Path;
+
+use tinyfaas_gateway::GatewayConfig;
+use tinyfaas_handlers::process::ProcessConfig;
+use tinyfaas_management::{ArchiveLimits, ManagementConfig};
+
+use crate::config::Config;
+
+/// The gateway's share.
+pub(crate) fn gateway(config: &Config) -> GatewayConfig {
+    let header_bytes_max = u32::try_from(config.bytes("header-bytes-max")).unwrap_or(u32::MAX);
+    GatewayConfig {
+        body_bytes_max: config.bytes("http-body-max"),
+        held_bytes_max: size(config.bytes("held-bytes")),
+        waiting_max: config.count("waiting-total"),
+        async_waiting_max: config.count("async-waiting"),
+        connections_max: config.count("connections-max"),
+        header_lines_max: config.count("header-lines-max"),
+        header_bytes_max,
+        header_timeout: config.duration("header-timeout"),
+        idle_timeout: config.duration("idle-timeout"),
+        body_idle_timeout: config.duration("body-timeout"),
+        write_stall_timeout: config.duration("write-timeout"),
+        ..GatewayConfig::default()
+    }
+}
+
+/// Management's share.
+pub(crate) fn management(config: &Config, data_dir: &Path) -> ManagementConfig {
+    let hosts = config.text("management-hosts").split(',').map(str::trim);
+    ManagementConfig {
+        allowed_hosts: hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect(),
+        uploads_max: config.count("uploads-max"),
+        threads_max: config.count("threads-max"),
+        archive: ArchiveLimits {
+            packed_bytes_max: config.bytes("zip-packed-max"),
+            unpacked_bytes_max: config.bytes("zip-unpacked-max"),
+            entries_max: config.count("zip-entries-max"),
+            ratio_max: config.count("zip-ratio-max") as u64,
+            name_bytes_max: config.count("zip-name-max"),
+            ..ArchiveLimits::default()
+        },
+        download_timeout: config.duration("download-timeout"),
+        download_redirects_max: config.count("download-redirects"),
+        drain_delete: config.duration("drain-delete"),
+        log_bytes_max: config.bytes("log-bytes-max"),
+        call_deadline: config.duration("call-deadline"),
+        start_timeout: config.duration("start-timeout"),
+        calls_per_handler: config.count("calls-per-handler"),
+        calls_per_handler_binary: config.count("calls-per-handler-binary"),
+        waiting_max: config.count("waiting-per-function"),
+        build_timeout: config.duration("build-timeout"),
+        ..ManagementConfig::new(data_dir.join("spool"), data_dir.join("logs"))
+    }
+}
+
+/// The process backend's share.
+pub(crate) fn process(data_dir: &Path) -> ProcessConfig {
+    ProcessConfig::new(
+        data_dir.join("functions"),
+        data_dir.join("runtimes"),
+        data_dir.join("cache"),
+    )
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

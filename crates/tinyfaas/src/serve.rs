@@ -1,0 +1,214 @@
+//! Starting the rooms, and stopping them in the order in which nothing is lost.
+//!
+//! Owns the wiring: who is told of whom. Must not know what happens inside a
+//! room.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::TcpListener as StdListener;
+use std::process;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tinyfaas_gateway::Gateway;
+use tinyfaas_handlers::process::ProcessBackend;
+use tinyfaas_handlers::process::leftovers::kill_leftovers;
+use tinyfaas_handlers::process::spawner::{Instance, Spawner, SpawnerProcess};
+use tinyfaas_management::{Endpoints, Manager};
+use tinyfaas_model::{Backend, RoutesWriter};
+use tokio::net::TcpListener;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::config::{Config, Endpoint, unknown_variables};
+use crate::data_dir::DataDir;
+use crate::listen::{self, Bound};
+use crate::{rooms, summary, variable};
+
+/// The exit code of a server that a second signal ended at once: 128 + SIGINT,
+/// as shells have it.
+const EXIT_AT_ONCE: i32 = 130;
+
+/// What was bound before anything was started.
+struct Sockets {
+    management: (Endpoint, Option<Bound>),
+    http: (Endpoint, Option<Bound>),
+}
+
+/// Runs the server until a signal ends it.
+///
+/// # Errors
+/// What keeps it from starting, or took it down.
+pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
+    if config.text("backend") == "docker" {
+        bail!(
+            "TF_BACKEND=docker: the Docker backend is not built yet; leave TF_BACKEND empty (or \
+             set it to process) to run functions as processes"
+        );
+    }
+    start_logging(config.text("log-level"));
+    for name in
+        unknown_variables(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into()))
+    {
+        tracing::warn!("{name} is no setting of this server; tinyfaas --help lists them");
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    let path = config.data_dir(is_root, variable).map_err(anyhow::Error::msg)?;
+    let data_dir = DataDir::open(&path)?;
+    let sockets = Sockets {
+        management: bind(config.endpoint("management"))?,
+        http: bind(config.endpoint("http"))?,
+    };
+    let instance =
+        Instance { id: data_dir.id().to_owned(), data_dir: data_dir.path().to_path_buf() };
+    let killed = kill_leftovers(&instance).context("ending an earlier run's processes")?;
+    if killed > 0 {
+        tracing::warn!(killed, "ended processes that an earlier run had left");
+    }
+    // Before any thread exists, and before the limit of open files is raised,
+    // which functions shall not inherit.
+    let spawner = SpawnerProcess::start(&instance).context("cannot start the spawner process")?;
+    raise_open_files();
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("tinyfaas")
+        .build()
+        .context("cannot start the server's threads")?;
+    let outcome = runtime.block_on(run(config, &data_dir, sockets, spawner));
+    // Whatever still runs is a task that nobody waits for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    data_dir.sweep().context("cannot clean the data directory")?;
+    outcome
+}
+
+fn start_logging(level: &str) {
+    let level = level.parse().expect("the setting's choices are tracing's levels");
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::from_level(level))
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal() && !no_color)
+        .with_writer(io::stderr)
+        .init();
+}
+
+fn bind(endpoint: Endpoint) -> anyhow::Result<(Endpoint, Option<Bound>)> {
+    let bound = endpoint.port.map(|port| listen::bind(&endpoint, port)).transpose()?;
+    Ok((endpoint, bound))
+}
+
+/// Each connection and each worker takes descriptors; the usual soft limit of
+/// 1024 is for programs that use select(2).
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("cannot raise the limit of open files from {:?}: {error}", limit.current);
+    }
+}
+
+fn listeners(bound: &mut Option<Bound>) -> io::Result<Vec<TcpListener>> {
+    let all = bound.as_mut().map(|bound| std::mem::take(&mut bound.listeners)).unwrap_or_default();
+    all.into_iter().map(|listener: StdListener| TcpListener::from_std(listener)).collect()
+}
+
+async fn run(
+    config: &Config,
+    data_dir: &DataDir,
+    mut sockets: Sockets,
+    spawner: SpawnerProcess,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot watch for signals")?;
+    let spawner = Spawner::connect(spawner);
+    let backend = ProcessBackend::start(rooms::process(data_dir.path()), Arc::clone(&spawner))
+        .await
+        .context("cannot start the process backend")?;
+    let (writer, routes) = RoutesWriter::new();
+    let gateway = Gateway::new(rooms::gateway(config), routes);
+    let manager = Manager::new(
+        rooms::management(config, data_dir.path()),
+        Arc::clone(&backend) as Arc<dyn Backend>,
+        writer,
+    );
+    gateway.serve_http(listeners(&mut sockets.http.1)?).context("cannot serve HTTP")?;
+    let (stop, stopping) = oneshot::channel::<()>();
+    let endpoints =
+        Endpoints { http: sockets.http.1.as_ref().map(|bound| bound.port), coap: None, grpc: None };
+    let management = tokio::spawn(tinyfaas_management::serve(
+        listeners(&mut sockets.management.1)?,
+        Arc::clone(&manager),
+        endpoints,
+        async { drop(stopping.await) },
+    ));
+    announce(config, data_dir, &sockets, backend.as_ref())?;
+
+    let outcome = tokio::select! {
+        () = signals.next() => Ok(()),
+        reason = spawner.failed() => Err(anyhow::anyhow!("cannot start processes any more: {reason}")),
+    };
+    tracing::info!("stopping; a second signal ends everything at once");
+    let orderly = async {
+        drop(stop);
+        drop(management.await);
+        gateway.shutdown(config.duration("drain-stop")).await;
+        // The gateway has let them end or has cut them off.
+        manager.shutdown(Duration::ZERO).await;
+        backend.shutdown().await;
+        spawner.shutdown().await;
+    };
+    tokio::select! {
+        () = orderly => tracing::info!("stopped"),
+        () = signals.next() => {
+            tracing::warn!("stopped at once; what is left on disk is removed at the next start");
+            process::exit(EXIT_AT_ONCE);
+        }
+    }
+    outcome
+}
+
+fn announce(
+    config: &Config,
+    data_dir: &DataDir,
+    sockets: &Sockets,
+    backend: &dyn Backend,
+) -> anyhow::Result<()> {
+    let (management, http) = (&sockets.management, &sockets.http);
+    let endpoints = [(&management.0, management.1.as_ref()), (&http.0, http.1.as_ref())];
+    let ports = summary::ports(&endpoints);
+    data_dir.write_ports(&ports).context("cannot write ports.json")?;
+    if let Some(warning) =
+        management.1.as_ref().and_then(|_| summary::open_management(&management.0))
+    {
+        tracing::warn!("{warning}");
+    }
+    let not_built = [config.endpoint("coap"), config.endpoint("grpc")];
+    let mut lines = summary::lines(data_dir, &endpoints, &not_built, &backend.runtimes());
+    lines.push("ready\n".to_owned());
+    // Nobody may be listening (`tinyfaas | head -1`): the server goes on.
+    drop(io::stdout().write_all(lines.join("\n").as_bytes()));
+    Ok(())
+}
+
+/// SIGINT and SIGTERM, which mean the same.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What the server says of itself when it has started.
+//!
+//! Owns the lines on standard output and `ports.json`. Must not know how any of
+//! it came about.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+use tinyfaas_model::RuntimeStatus;
+
+use crate::config::Endpoint;
+use crate::data_dir::DataDir;
+use crate::listen::Bound;
+
+/// One endpoint and what became of it; `None` where it is off.
+pub(crate) type Outcome<'a> = (&'a Endpoint, Option<&'a Bound>);
+
+/// `ports.json`: the port of each endpoint, `null` for one that is off.
+pub(crate) fn ports(endpoints: &[Outcome<'_>]) -> Value {
+    let mut ports = json!({"coap": null, "grpc": null});
+    for (endpoint, bound) in endpoints {
+        ports[endpoint.name] = json!(bound.map(|bound| bound.port));
+    }
+    ports
+}
+
+/// The lines, in the order in which they are printed.
+pub(crate) fn lines(
+    data_dir: &DataDir,
+    endpoints: &[Outcome<'_>],
+    not_built: &[Endpoint],
+    runtimes: &[RuntimeStatus],
+) -> Vec<String> {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut lines = vec![format!("tinyFaaS {version}, server {}", data_dir.id())];
+    let mut line = |key: &str, text: &str| lines.push(format!("  {key:<12}{text}"));
+    line("data", &data_dir.path().display().to_string());
+    for (endpoint, bound) in endpoints {
+        line(endpoint.name, &reachable(endpoint, *bound));
+        for skipped in bound.iter().flat_map(|bound| &bound.skipped) {
+            line("", &format!("not on {skipped}: this host has no such address"));
+        }
+    }
+    for endpoint in not_built {
+        let what = match endpoint.port {
+            Some(port) => format!("not built yet: nothing listens on port {port}"),
+            None => "off (and not built yet)".to_owned(),
+        };
+        line(endpoint.name, &what);
+    }
+    for status in runtimes {
+        match &status.found {
+            Ok(found) => line(status.runtime.name(), found),
+            Err(problem) => line(status.runtime.name(), &format!("not available: {problem}")),
+        }
+    }
+    line(
+        "isolation",
+        "none yet: functions run with this server's own rights, and so does whoever reaches \
+         management, any local user included",
+    );
+    lines
+}
+
+fn reachable(endpoint: &Endpoint, bound: Option<&Bound>) -> String {
+    let Some(bound) = bound else { return "off".to_owned() };
+    let where_ = if endpoint.addresses.is_empty() {
+        "all addresses".to_owned()
+    } else {
+        let addresses: Vec<String> = endpoint.addresses.iter().map(IpAddr::to_string).collect();
+        addresses.join(", ")
+    };
+    format!("port {} on {where_}", bound.port)
+}
+
+/// The warning that an open management service is due.
+pub(crate) fn open_management(endpoint: &Endpoint) -> Option<String> {
+    let loopback = |ip: &IpAddr| ip.to_canonical().is_loopback();
+    let closed = !endpoint.addresses.is_empty() && endpoint.addresses.iter().all(loopback);
+    (!closed).then(|| {
+        "management is open to the network: whoever reaches it can run any code on this machine \
+         with this server's rights; set MANAGEMENT_ADDRESS=localhost unless you trust everyone \
+         there"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(addresses: &[&str], open: bool) {
+        let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        let endpoint = Endpoint { name: "management", port: Some(0), addresses };
+        assert_eq!(open_management(&endpoint).is_some(), open, "{endpoint:?}");
+    }
+
+    #[test]
+    fn an_open_management_service_is_warned_of() {
+        check(&["127.0.0.1", "::1"], false);
+        check(&["127.0.0.9"], false);
+        check(&["::ffff:127.0.0.1"], false);
+        check(&[], true);
+        check(&["127.0.0.1", "10.0.0.1"], true);
+        check(&["0.0.0.0"], true);
+    }
+}
