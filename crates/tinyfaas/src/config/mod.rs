@@ -152,10 +152,20 @@ fn given(
     Given { text: setting.default.to_owned(), source: setting.variable.to_owned() }
 }
 
-/// Variables that look like ours and are none: spelling mistakes.
-pub(crate) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+/// Variables that are no setting but nearly one: spelling mistakes, each with
+/// the name that was probably meant. Other programs have variables that start
+/// with `TF_` too, so not every unknown one is a mistake.
+pub(crate) fn misspelt(names: impl Iterator<Item = String>) -> Vec<(String, &'static str)> {
+    let nearest = |name: &str| {
+        let far = |setting: &&Setting| strsim::osa_distance(name, setting.variable);
+        let nearest = SETTINGS.iter().min_by_key(far)?;
+        (1..=2).contains(&far(&nearest)).then_some(nearest.variable)
+    };
     let known = |name: &str| SETTINGS.iter().any(|setting| setting.variable == name);
-    names.filter(|name| name.starts_with("TF_") && !known(name)).collect()
+    names
+        .filter(|name| name.starts_with("TF_") && !known(name))
+        .filter_map(|name| nearest(&name).map(|meant| (name, meant)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -220,7 +230,7 @@ mod tests {
 
     #[test]
     fn misspelt_variables_are_found() {
-        let names = ["TF_BACKEND", "TF_BACKENT", "HOME"].map(str::to_owned);
-        assert_eq!(unknown_variables(names.into_iter()), ["TF_BACKENT"]);
+        let names = ["TF_BACKEND", "TF_BACKENT", "TF_CLI_ARGS", "HOME"].map(str::to_owned);
+        assert_eq!(misspelt(names.into_iter()), [("TF_BACKENT".to_owned(), "TF_BACKEND")]);
     }
 }
