@@ -154,6 +154,12 @@ class Worker:
     def cancel(self, number, reason=CALLER_LEFT):
         self.send(CANCEL, 0, number, reason)
 
+    def ping(self, timeout=10):
+        """Returns when the worker has read all that was sent before."""
+        pongs = self.pongs
+        self.send(PING)
+        self.until(lambda: self.pongs > pongs, "PONG", timeout)
+
     # --- frames in ---
 
     def pump(self, timeout):

@@ -219,7 +219,7 @@ module.exports = (req, res) => {
 
     def test_unhandled_rejection_costs_its_call_alone(self):
         worker = self.ready(self.MIXED)
-        others = [worker.begin(b"ok 150") for _ in range(3)]
+        others = [worker.begin(b"ok 500") for _ in range(3)]
         for what, words in ((b"reject 20", "Error: nobody looks"), (b"float", "Error: floating")):
             reply = worker.call(what)
             self.assertEqual((reply.status, reply.failure, reply.body.decode()), (500, True, words))
@@ -243,8 +243,7 @@ const timer = setInterval(() => { if (require('fs').existsSync('go')) throw new 
 module.exports = () => {}
 """)
         numbers = [worker.begin(b"") for _ in range(3)]
-        worker.send(driver.PING)
-        worker.until(lambda: worker.pongs, "PONG")
+        worker.ping()
         with open("/proc/%d/cwd/go" % worker.process, "w"):
             pass
         for number in numbers:
@@ -294,7 +293,7 @@ module.exports = () => {}
 
     def test_cancel_waits_for_an_answer_of_a_function_that_does_not_look(self):
         worker = self.ready(self.MIXED)
-        number = worker.begin(b"ok 150")
+        number = worker.begin(b"ok 700")
         worker.cancel(number)
         self.assertEqual(worker.call(b"ok").body, b"ok")
         self.assertIsNone(worker.replies[number].end)
@@ -353,6 +352,15 @@ module.exports = () => {}
         self.answers(worker, 2, 200, b"ok")
         self.assertEqual(worker.wait(1).end, ENDED)
         self.assertEqual(worker.exit_code(), 1)
+
+    def test_ending_the_process_takes_no_finished_reply_along(self):
+        worker = self.ready(handler("req.body === 'exit' ? process.exit(3) : res.send('kept')"))
+        for number, body in ((1, b"x"), (2, b"exit")):
+            worker.replies[number] = driver.Reply()
+            payload = driver.with_head(driver.call_head(), body)
+            worker.going += driver.frame(driver.CALL, driver.END, number, payload)
+        self.answers(worker, 1, 200, b"kept")
+        self.assertEqual(worker.exit_code(), 3)
 
     def test_errors_that_cannot_be_shown(self):
         worker = self.ready(handler("""

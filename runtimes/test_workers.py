@@ -6,7 +6,7 @@ import time
 import unittest
 
 import driver
-from driver import BODY, CALL, CREDIT, END, ENDED, ERROR, PING, REPLY
+from driver import BODY, CALL, CREDIT, END, ENDED, ERROR, REPLY
 from worker_case import WorkerCase
 
 # The same function in each language, by what it does.
@@ -208,16 +208,13 @@ class Contract:
             self.answers(worker, n, 200, b"in pieces")
 
     def test_ping(self):
-        worker = self.fn("echo")
-        worker.send(PING)
-        worker.until(lambda: worker.pongs == 1, "PONG")
+        self.fn("echo").ping()
 
     def test_ping_during_a_long_call(self):
         worker = self.fn("sleep")
         number = worker.begin(b"30")
         worker.until_logged("began")
-        worker.send(PING)
-        worker.until(lambda: worker.pongs == 1, "PONG")
+        worker.ping()
         self.assertIsNone(worker.replies[number].end)
 
     # --- bodies ---
@@ -290,6 +287,7 @@ class Contract:
         number = worker.begin(b"")
         worker.until_logged("began")
         worker.cancel(number, driver.DEADLINE_PASSED)
+        worker.ping()
         self.touch(worker, "go")
         self.assertEqual(worker.wait(number).end, ENDED)
         worker.until_logged("late")

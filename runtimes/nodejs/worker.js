@@ -48,6 +48,8 @@ function main () {
   }
   process.on('uncaughtException', onUncaught)
   process.on('unhandledRejection', onUnhandled)
+  // A function that ends the process takes no finished reply of others with it.
+  process.on('exit', () => wire.flush())
 }
 
 function leave (code, why) {
@@ -478,7 +480,7 @@ function headersOf (fields) {
     const name = fields[i]
     const value = fields[i + 1]
     if (name === 'set-cookie') (headers[name] ??= []).push(value)
-    else if (name === '__proto__') Object.defineProperty(headers, name, { value, enumerable: true, configurable: true, writable: true })
+    else if (name === '__proto__') Object.defineProperty(headers, name, { value, enumerable: true })
     else if (!Object.hasOwn(headers, name)) headers[name] = value
     else if (!SINGLE.has(name)) headers[name] += (name === 'cookie' ? '; ' : ', ') + value
   }
@@ -583,7 +585,10 @@ class Response extends EventEmitter {
   get (name) { return this.getHeader(name) }
   hasHeader (name) { return this.getHeader(name) !== undefined }
   getHeaderNames () { return [...(this.#headers?.keys() ?? [])] }
-  getHeaders () { return Object.fromEntries([...(this.#headers ?? [])].map(([name, [, value]]) => [name, value])) }
+
+  getHeaders () {
+    return Object.fromEntries([...(this.#headers ?? [])].map(([name, [, value]]) => [name, value]))
+  }
 
   removeHeader (name) {
     if (this.#call.begun && !this.#call.cancelled) throw new AlreadySent('remove headers')
@@ -603,7 +608,8 @@ class Response extends EventEmitter {
   redirect (status, url) {
     if (typeof status !== 'number') [status, url] = [typeof url === 'number' ? url : 302, status]
     this.status(status).location(url).type('txt')
-    return this.send(`${require('node:http').STATUS_CODES[status] || status}. Redirecting to ${this.get('Location')}`)
+    const name = require('node:http').STATUS_CODES[status] || status
+    return this.send(`${name}. Redirecting to ${this.get('Location')}`)
   }
 
   cookie (name, value, options = {}) {
@@ -705,10 +711,11 @@ class Response extends EventEmitter {
     if (call.ended || call.cancelled) {
       // Nobody reads it; the call has ended by it nevertheless.
       this.writableEnded = true
-      if (call.running === null || !call.begun) call.end(ENDED, 0, EMPTY)
+      call.end(ENDED, 0, EMPTY)
       return this
     }
-    const bytes = chunk === undefined || chunk === null ? '' : typeof chunk === 'string' && !encoding ? chunk : bytesOf(chunk, encoding)
+    let bytes = chunk ?? ''
+    if (typeof bytes !== 'string' || encoding) bytes = bytesOf(bytes, encoding)
     if (!call.begun && bytes.length * 3 <= call.credit) {
       this.#begin(bytes, END)
       this.writableEnded = true
@@ -723,10 +730,6 @@ class Response extends EventEmitter {
     this.pour()
     return this
   }
-
-  cork () {}
-  uncork () {}
-  setTimeout () { return this }
 
   // The function gives up: the reply is broken off.
   destroy (error) {
@@ -845,7 +848,8 @@ function bytesOf (chunk, encoding) {
   if (typeof chunk === 'string') return Buffer.from(chunk, encoding)
   if (Buffer.isBuffer(chunk)) return chunk
   if (ArrayBuffer.isView(chunk)) return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
-  throw new TypeError(`res.write and res.end take a string, Buffer or Uint8Array, not ${chunk === null ? 'null' : typeof chunk}; use res.json for objects`)
+  throw new TypeError('res.write and res.end take a string, Buffer or Uint8Array, ' +
+    `not ${chunk === null ? 'null' : typeof chunk}; use res.json for objects`)
 }
 
 // Express adds this to types of text.
@@ -868,7 +872,8 @@ function checkHeader (name, value) {
   for (const one of Array.isArray(value) ? value : [value]) {
     // eslint-disable-next-line no-control-regex
     if (/[^\t\x20-\x7e\x80-\xff]/.test(String(one))) {
-      throw new TypeError(`the header ${name} holds a line break, another control character, or one beyond Latin-1; encodeURIComponent makes it fit`)
+      throw new TypeError(`the header ${name} holds a line break, another control character, ` +
+        'or one beyond Latin-1; encodeURIComponent makes it fit')
     }
   }
 }
@@ -901,6 +906,8 @@ class Unfit extends Error {}
 const NO_MODULES = 'the function is an ES module, which is not supported yet; use require and module.exports, ' +
   'and no "type": "module" in package.json'
 
+const MODULE_SYNTAX = /import statement outside|Unexpected token 'export'|import\.meta/
+
 function handlerOf (folder) {
   if (!fs.existsSync('package.json') && !fs.existsSync('index.js')) {
     throw new Unfit('the function\'s folder has neither package.json nor index.js; put a module that exports ' +
@@ -911,18 +918,19 @@ function handlerOf (folder) {
   for (const one of [exported, exported?.default, exported?.fn]) {
     if (typeof one === 'function') return one
   }
-  throw new Unfit(`the function's module exports ${exported === null ? 'null' : typeof exported} and no function; write ` +
-    'module.exports = (req, res) => { ... }')
+  throw new Unfit(`the function's module exports ${exported === null ? 'null' : typeof exported} ` +
+    'and no function; write module.exports = (req, res) => { ... }')
 }
 
 // What a person needs to know of why the module does not load.
 function whyNot (error, folder) {
   const code = error?.code
   if (code === 'ERR_REQUIRE_ESM' || code === 'ERR_REQUIRE_ASYNC_MODULE') return NO_MODULES
-  if (error instanceof SyntaxError && /import statement outside|Unexpected token 'export'|import\.meta/.test(error.message)) return NO_MODULES
+  if (error instanceof SyntaxError && MODULE_SYNTAX.test(error.message)) return NO_MODULES
   if (code === 'MODULE_NOT_FOUND') {
     if (error.path) {
-      return `${path.relative(folder, error.path)} names as "main" a file that is not there, and there is no index.js beside it`
+      return `${path.relative(folder, error.path)} names as "main" a file that is not there, ` +
+        'and there is no index.js beside it'
     }
     const wanted = /^Cannot find module '([^']*)'/.exec(error.message)?.[1]
     if (wanted === folder) return 'package.json names no "main" that is there, and there is no index.js'

@@ -83,7 +83,10 @@ def main():
     except (ValueError, KeyError, TypeError) as error:
         leave(70, "LOAD does not parse: %r" % error)
     # Another thread leads while this one imports: the server may go meanwhile.
-    crew.promote(crew.follower())
+    first = crew.follower()
+    if first is None:
+        leave(70, "no thread can be started; the limit of processes is too low")
+    first.release()
     try:
         crew.fn, crew.takes_headers = load_function(folder, dependencies)
     except Unfit as unfit:
@@ -263,11 +266,12 @@ class Crew:
         self.watch_sleeps = False
         self.watch_bell = allocate_lock()
         self.watch_bell.acquire()
-        self.start(self.watch, ())
+        if not self.start(self.watch):
+            leave(70, "no thread can be started; the limit of processes is too low")
 
-    def start(self, work, arguments):
+    def start(self, *work):
         try:
-            start_new_thread(self.guarded, (work,) + arguments)
+            start_new_thread(self.guarded, work)
             return True
         except RuntimeError:
             return False
@@ -289,13 +293,10 @@ class Crew:
                 return None
             me = allocate_lock()
             me.acquire()
-            if not self.start(self.follow, (me,)):
+            if not self.start(self.follow, me):
                 return None
             self.hands += 1
             return me
-
-    def promote(self, follower):
-        follower.release()
 
     def follow(self, me=None):
         if me is None:
@@ -318,7 +319,7 @@ class Crew:
             if self.slow:
                 follower = self.follower()
                 if follower is not None:
-                    self.promote(follower)
+                    follower.release()
                     self.run(call, me)
                     wire.flush()
                     return
@@ -345,7 +346,7 @@ class Crew:
         if self.inside.pop(me, None) is None:
             self.parked.append(follower)
         else:
-            self.promote(follower)
+            follower.release()
 
     def watch(self):
         """Passes the lead on when the leader stays in one call. Sleeps without traffic."""
@@ -364,7 +365,7 @@ class Crew:
                         self.parked.append(follower)
                     else:
                         self.slow = True
-                        self.promote(follower)
+                        follower.release()
             elif quiet < WATCH_QUIET:
                 quiet += 1
             else:
