@@ -144,12 +144,12 @@ impl Builder<'_> {
         judge(&shown, self.install(command, place).await?)?;
         // Shared by all handlers instead of copied for each.
         let (modules, shared) = (artifact.join("node_modules"), place.join(DEPENDENCIES));
-        let moved = blocking(move || match modules.is_dir() {
-            true => {
-                fs::create_dir(&shared)?;
-                fs::rename(&modules, shared.join("node_modules"))
+        let moved = blocking(move || {
+            if !modules.is_dir() || links_elsewhere(&modules)? {
+                return Ok(());
             }
-            false => Ok(()),
+            fs::create_dir(&shared)?;
+            fs::rename(&modules, shared.join("node_modules"))
         });
         moved.await.map_err(|source| io_error("moving node_modules to its place", source))
     }
@@ -202,6 +202,22 @@ fn is_passed_on(key: &OsStr) -> bool {
     PASSED_ON.contains(&key)
         || PASSED_ON_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
         || lower.ends_with(PASSED_ON_SUFFIX)
+}
+
+/// Whether a package of `node_modules` is a link, as npm makes for one that lies
+/// in the function's own folder: such a link would lead nowhere from elsewhere.
+fn links_elsewhere(modules: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(modules)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if entry.file_type()?.is_symlink()
+            || (name.starts_with('@') && links_elsewhere(&entry.path())?)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn judge(command: &str, finished: Finished) -> Result<(), BuildError> {
