@@ -72,6 +72,7 @@ class Wire {
     this.waiting = []
     this.bytes = 0
     this.since = 0
+    this.taking = false // take() flushes at its end
     this.scheduled = false
     this.flushNow = () => { this.scheduled = false; this.flush() }
     this.socket = new net.Socket({ fd: SOCKET, readable: true, writable: true })
@@ -95,6 +96,7 @@ class Wire {
       this.held = 0
     }
     this.since = performance.now()
+    this.taking = true
     let at = 0
     this.missing = 12
     while (data.length - at >= 12) {
@@ -114,6 +116,7 @@ class Wire {
       this.parts.push(at > 0 ? data.subarray(at) : data)
       this.held = data.length - at
     }
+    this.taking = false
     if (this.waiting.length > 0) this.flush()
   }
 
@@ -127,7 +130,7 @@ class Wire {
   push (frame) {
     this.waiting.push(frame)
     this.bytes += frame.length
-    if (!this.scheduled) {
+    if (!this.scheduled && !this.taking) {
       // Replies of code that runs later in this turn go together.
       this.scheduled = true
       setImmediate(this.flushNow)
