@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::LOCATION;
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, StatusCode, Url};
 
@@ -90,14 +91,24 @@ async fn fetch(url: Url, config: &ManagementConfig) -> Result<Spooled, DownloadE
 }
 
 fn check_answer(response: &Response, host: &str, bytes_max: u64) -> Result<(), DownloadError> {
-    if !response.status().is_success() {
-        let (host, status) = (host.to_owned(), response.status());
-        return Err(DownloadError::Status { host, status });
+    let status = response.status();
+    if let Some(scheme) = refused_redirect(response) {
+        return Err(failed(host, format!("it redirects to the scheme {scheme:?}")));
+    }
+    if !status.is_success() {
+        return Err(DownloadError::Status { host: host.to_owned(), status });
     }
     if response.content_length().is_some_and(|bytes| bytes > bytes_max) {
         return Err(SpoolError::TooLarge { limit_bytes: bytes_max }.into());
     }
     Ok(())
+}
+
+/// A redirect to anything but the web is not followed: it arrives as the answer.
+fn refused_redirect(response: &Response) -> Option<String> {
+    let to = response.headers().get(LOCATION).filter(|_| response.status().is_redirection())?;
+    let to = response.url().join(to.to_str().ok()?).ok()?;
+    (!is_web(&to)).then(|| to.scheme().to_owned())
 }
 
 /// A client for one download: the next may find other proxies and certificates,
@@ -119,8 +130,7 @@ fn redirect(attempt: Attempt<'_>, redirects_max: usize) -> reqwest::redirect::Ac
         return attempt.error(format!("it redirects more than {redirects_max} times"));
     }
     if !is_web(attempt.url()) {
-        let scheme = attempt.url().scheme().to_owned();
-        return attempt.error(format!("it redirects to the scheme {scheme:?}"));
+        return attempt.stop();
     }
     attempt.follow()
 }

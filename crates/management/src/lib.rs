@@ -9,6 +9,8 @@ mod api;
 mod archive;
 mod config;
 mod download;
+#[cfg(test)]
+mod fake;
 mod logs;
 mod manager;
 mod request;

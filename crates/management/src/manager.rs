@@ -8,6 +8,7 @@
 //! half done. Changes of one name take turns; those of different names do not
 //! wait for each other.
 
+mod outcome;
 mod retirement;
 mod turns;
 
@@ -20,20 +21,20 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tinyfaas_model::{
-    Backend, BuildError, DeployError, Deployment, FunctionName, FunctionSpec, LogSink, Route,
-    RoutesWriter,
+    Backend, Deployment, FunctionName, FunctionSpec, LogSink, Route, RoutesWriter,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::archive::{self, Folder, Subfolder, UnpackError};
+use crate::archive::{self, Folder, Subfolder};
 use crate::config::ManagementConfig;
-use crate::download::{DownloadError, download};
+use crate::download::download;
 use crate::logs::{FunctionLog, LogReader, Logs};
 use crate::request::UrlSource;
 use crate::spool::Spooled;
 
+pub(crate) use self::outcome::{DeleteError, UploadError};
 use self::retirement::Retirement;
 use self::turns::{QueuedTurn, Turns};
 
@@ -77,43 +78,6 @@ pub(crate) enum Source {
     Zip(Spooled),
     /// It is to be downloaded.
     Url(UrlSource),
-}
-
-/// Why a function was not deployed. What was there before is untouched.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UploadError {
-    /// The archive could not be downloaded.
-    #[error(transparent)]
-    Download(#[from] DownloadError),
-    /// The archive could not be unpacked.
-    #[error(transparent)]
-    Unpack(#[from] UnpackError),
-    /// The folder could not be made ready to run.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// Its handlers could not be started.
-    #[error(transparent)]
-    Start(#[from] DeployError),
-    /// The server is stopping.
-    #[error("the server is stopping")]
-    Stopping,
-    /// A fault in the server.
-    #[error("the server has a fault: {0}; its log says more")]
-    Fault(String),
-}
-
-/// Why a function was not deleted.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DeleteError {
-    /// There is none of that name.
-    #[error("there is no function {name:?}; list shows those that there are")]
-    Unknown {
-        /// The name asked for.
-        name: String,
-    },
-    /// A fault in the server.
-    #[error("the server has a fault: {0}; its log says more")]
-    Fault(String),
 }
 
 impl Manager {
@@ -275,6 +239,13 @@ impl Manager {
             }
         }
         Some(self.logs.read(names))
+    }
+
+    /// A log to fill, without a deploy.
+    #[cfg(test)]
+    pub(crate) fn log_for_test(&self, name: &str) -> Arc<dyn LogSink> {
+        let name = FunctionName::parse(name).expect("tests use good names");
+        self.logs.open(&name).0.sink()
     }
 
     async fn deploy_in_turn(

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tinyfaas_model::{FunctionName, HandlerId, LogSink};
 
-use super::segments::{Segments, Snapshot};
+use super::segments::{Lost, Segments, Snapshot};
 use super::{LogLimits, Writer, line};
 
 /// One function's log.
@@ -85,29 +85,31 @@ impl FunctionLog {
     }
 
     fn flush_to(&self, disk: &mut Segments) {
-        let (text, lines) = {
+        // Taken under the lock: every line so far is older, every later one younger.
+        let (text, lines, now) = {
             let mut waiting = self.waiting.lock();
+            let now = Timestamp::now();
             waiting.queued = false;
             if waiting.dropped > 0 {
                 let dropped = std::mem::take(&mut waiting.dropped);
                 let why = format!("{dropped} lines were dropped: they came faster than the disk");
-                self.append_own(&mut waiting.text, Timestamp::now(), &why);
+                self.append_own(&mut waiting.text, now, &why);
             }
-            (std::mem::take(&mut waiting.text), std::mem::take(&mut waiting.lines))
+            (std::mem::take(&mut waiting.text), std::mem::take(&mut waiting.lines), now)
         };
         if text.is_empty() {
             return;
         }
-        if let Some((lines, error)) = disk.take_lost() {
+        if let Some(lost) = disk.take_lost() {
             let mut notice = Vec::new();
-            let why = format!("{lines} lines were dropped: {error}");
-            self.append_own(&mut notice, Timestamp::now(), &why);
+            let why = format!("{} lines were dropped: {}", lost.lines, lost.why);
+            self.append_own(&mut notice, lost.at, &why);
             if disk.append(&notice).is_err() {
-                disk.lose(lines, error);
+                disk.lose(lost);
             }
         }
         if let Err(error) = disk.append(&text) {
-            disk.lose(lines, error.to_string());
+            disk.lose(Lost { lines, at: now, why: error.to_string() });
         }
     }
 

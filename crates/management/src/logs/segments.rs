@@ -26,8 +26,7 @@ pub(super) struct Segments {
     kept: VecDeque<Segment>,
     next_number: u64,
     gone_bytes: u64,
-    /// Lines that could not be written, and why.
-    lost: Option<(u64, String)>,
+    lost: Option<Lost>,
 }
 
 #[derive(Debug)]
@@ -36,6 +35,15 @@ struct Segment {
     bytes: u64,
     /// The time of its first line.
     began: Timestamp,
+}
+
+/// Lines that could not be written.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) lines: u64,
+    /// A moment after the last of them and before the next line.
+    pub(super) at: Timestamp,
+    pub(super) why: String,
 }
 
 /// What a log holds at one moment.
@@ -85,14 +93,14 @@ impl Segments {
         Ok(())
     }
 
-    /// Remembers that so many lines could not be written.
-    pub(super) fn lose(&mut self, lines: u64, error: String) {
-        let before = self.lost.take().map_or(0, |(lines, _)| lines);
-        self.lost = Some((before + lines, error));
+    /// Remembers that lines could not be written.
+    pub(super) fn lose(&mut self, mut lost: Lost) {
+        lost.lines += self.lost.take().map_or(0, |before| before.lines);
+        self.lost = Some(lost);
     }
 
-    /// How many lines were lost, and why.
-    pub(super) fn take_lost(&mut self) -> Option<(u64, String)> {
+    /// What was lost since this was last asked.
+    pub(super) fn take_lost(&mut self) -> Option<Lost> {
         self.lost.take()
     }
 

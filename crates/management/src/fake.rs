@@ -1,0 +1,168 @@
+//! A backend for this room's tests: it deploys folders to nowhere and writes down
+//! what it is asked for.
+//!
+//! What a folder's files are called decides how it behaves: `fail-build`,
+//! `fail-install`, `fail-start`, `no-runtime`, and `gate`, which makes the build
+//! wait for [`FakeBackend::open_gate`]. The file `version` names the deployment
+//! in what is written down.
+
+use std::fs;
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tinyfaas_model::{
+    Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, FunctionSpec, Handler,
+    HandlerError, HandlerId, HandlerSet, Invocation, LogSink, Place, Reply, RuntimeStatus,
+};
+use tokio::sync::{Semaphore, watch};
+use zip::write::SimpleFileOptions;
+
+pub(crate) struct FakeBackend {
+    events: watch::Sender<Vec<String>>,
+    gate: Semaphore,
+}
+
+impl FakeBackend {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { events: watch::Sender::new(Vec::new()), gate: Semaphore::new(0) })
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.gate.add_permits(1);
+    }
+
+    pub(crate) fn events(&self) -> Vec<String> {
+        self.events.borrow().clone()
+    }
+
+    pub(crate) async fn wait_for(&self, event: &str) {
+        let mut events = self.events.subscribe();
+        events.wait_for(|seen| seen.iter().any(|one| one == event)).await.unwrap();
+    }
+
+    fn note(&self, what: &str, spec: &FunctionSpec, folder: &Path) {
+        note(&self.events, what, spec, folder);
+    }
+}
+
+fn note(events: &watch::Sender<Vec<String>>, what: &str, spec: &FunctionSpec, folder: &Path) {
+    let version = fs::read_to_string(folder.join("version")).unwrap_or_default();
+    let event = format!("{what} {} {version}", spec.name);
+    events.send_modify(|events| events.push(event.trim_end().to_owned()));
+}
+
+impl Backend for FakeBackend {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn runtimes(&self) -> Vec<RuntimeStatus> {
+        Vec::new()
+    }
+
+    fn build<'a>(
+        &'a self,
+        folder: PathBuf,
+        spec: &'a FunctionSpec,
+        log: Arc<dyn LogSink>,
+    ) -> BoxFuture<'a, Result<Artifact, BuildError>> {
+        Box::pin(async move {
+            self.note("build", spec, &folder);
+            log.line(&HandlerId::new("build"), b"building");
+            if folder.join("gate").exists() {
+                self.gate.acquire().await.unwrap().forget();
+            }
+            let has = |name: &str| folder.join(name).exists();
+            let error = if has("fail-build") {
+                BuildError::InvalidFunction("there is no fn.py".to_owned())
+            } else if has("fail-install") {
+                let output = "no matching distribution".to_owned();
+                let (command, how) = ("pip".to_owned(), "exited with 1".to_owned());
+                BuildError::InstallFailed { command, how, output }
+            } else if has("no-runtime") {
+                let problem = "install python3".to_owned();
+                BuildError::RuntimeMissing { runtime: spec.runtime, problem }
+            } else {
+                return Ok(Artifact { reference: folder.to_str().unwrap().to_owned() });
+            };
+            fs::remove_dir_all(&folder).unwrap();
+            Err(error)
+        })
+    }
+
+    fn deploy(
+        &self,
+        artifact: Artifact,
+        spec: Arc<FunctionSpec>,
+        log: Arc<dyn LogSink>,
+    ) -> BoxFuture<'_, Result<Box<dyn Deployment>, DeployError>> {
+        Box::pin(async move {
+            let folder = PathBuf::from(artifact.reference);
+            self.note("deploy", &spec, &folder);
+            let id = HandlerId::new(&format!("{}-1", spec.name));
+            log.line(&id, b"started");
+            if folder.join("fail-start").exists() {
+                fs::remove_dir_all(&folder).unwrap();
+                let output = "SyntaxError: no".to_owned();
+                return Err(DeployError::StartFailed { how: "exited with 1".to_owned(), output });
+            }
+            let handlers = HandlerSet::new(spec.limits.waiting_max);
+            handlers.add(Arc::new(FakeHandler { id }), spec.threads);
+            let events = self.events.clone();
+            Ok(Box::new(FakeDeployment { folder, spec, handlers, events }) as Box<dyn Deployment>)
+        })
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+struct FakeDeployment {
+    folder: PathBuf,
+    spec: Arc<FunctionSpec>,
+    handlers: Arc<HandlerSet>,
+    events: watch::Sender<Vec<String>>,
+}
+
+impl Deployment for FakeDeployment {
+    fn handlers(&self) -> Arc<HandlerSet> {
+        Arc::clone(&self.handlers)
+    }
+
+    fn destroy(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            note(&self.events, "destroy", &self.spec, &self.folder);
+            fs::remove_dir_all(&self.folder).unwrap();
+        })
+    }
+}
+
+struct FakeHandler {
+    id: HandlerId,
+}
+
+impl Handler for FakeHandler {
+    fn id(&self) -> &HandlerId {
+        &self.id
+    }
+
+    fn invoke(
+        self: Arc<Self>,
+        _invocation: Invocation,
+        _place: Place,
+    ) -> BoxFuture<'static, Result<Reply, HandlerError>> {
+        Box::pin(async { Ok(Reply::from_bytes("never called")) })
+    }
+}
+
+/// A zip of these files.
+pub(crate) fn zip_of(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in files {
+        zip.start_file(*name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(content.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
