@@ -22,7 +22,7 @@ use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::config::{Config, Endpoint, unknown_variables};
+use crate::config::{Config, Endpoint, misspelt};
 use crate::data_dir::DataDir;
 use crate::listen::{self, Bound};
 use crate::{rooms, summary, variable};
@@ -49,10 +49,9 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
         );
     }
     start_logging(config.text("log-level"));
-    for name in
-        unknown_variables(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into()))
-    {
-        tracing::warn!("{name} is no setting of this server; tinyfaas --help lists them");
+    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    for (name, meant) in misspelt(names) {
+        tracing::warn!("{name} is no setting of this server; is {meant} meant?");
     }
     let is_root = rustix::process::geteuid().is_root();
     let path = config.data_dir(is_root, variable).map_err(anyhow::Error::msg)?;
