@@ -334,7 +334,7 @@ fn bombs_that_lie_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let into = dir.path().join("fn");
     let mut tree = Tree::create(&into, &limits, 1 << 20).unwrap_or_else(|error| panic!("{error}"));
-    let endless = &mut std::io::repeat(0);
+    let endless = &mut io::repeat(0);
     let outcome = tree.file(&["zeros"], None, endless, &AtomicBool::new(false));
     let error = outcome.map_err(|error| error.of_entry(b"zeros")).unwrap_err();
     assert!(matches!(error, UnpackError::TooLarge(_)), "{error}");

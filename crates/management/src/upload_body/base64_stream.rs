@@ -47,21 +47,38 @@ impl Base64Stream {
     /// Takes bytes up to the closing quote and returns how many; appends what
     /// they decode to.
     pub(super) fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, String> {
-        for (index, &byte) in bytes.iter().enumerate() {
+        let mut index = 0;
+        while let Some(&byte) = bytes.get(index) {
+            index += 1;
             match (self.at, byte) {
                 (At::Plain, b'"') => {
                     self.at = At::Done;
                     self.decode(out)?;
-                    return Ok(index + 1);
+                    return Ok(index);
                 }
                 (At::Plain, b'\\') => self.at = At::Escape,
-                (At::Plain, _) => self.character(byte, out)?,
+                (At::Plain, _) => {
+                    self.character(byte, out)?;
+                    index += self.take_run(&bytes[index..]);
+                }
                 (At::Escape, _) => self.escape(byte, out)?,
                 (At::Unicode { digits, value }, _) => self.digit(byte, digits, value, out)?,
-                (At::Done, _) => return Ok(index),
+                (At::Done, _) => return Ok(index - 1),
             }
         }
         Ok(bytes.len())
+    }
+
+    /// Takes as many plain characters as come in a row and have room: nearly all
+    /// of a zip passes here.
+    fn take_run(&mut self, bytes: &[u8]) -> usize {
+        // One place stays free: the character that fills the last one decodes.
+        let room = GATHERED_CHARS - 1 - self.gathered.len();
+        let near = &bytes[..bytes.len().min(room)];
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        let run = if self.padded { 0 } else { near.iter().take_while(|b| plain(b)).count() };
+        self.gathered.extend_from_slice(&near[..run]);
+        run
     }
 
     fn escape(&mut self, byte: u8, out: &mut Vec<u8>) -> Result<(), String> {
