@@ -3,6 +3,7 @@
 //! The spawner and the binary worker are this test's own binary, executed again,
 //! so this file has its own `main` instead of the usual harness. Arguments pick
 //! cases by parts of their names.
+#![allow(clippy::unwrap_used, reason = "a test without the harness is no test to clippy")]
 
 mod contract;
 
@@ -10,6 +11,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +19,10 @@ use std::time::{Duration, Instant};
 use contract::{Bench, CASES, PATIENCE, Subject, Verdict};
 use tinyfaas_handlers::process::spawner::{self, Instance, Spawner, SpawnerProcess};
 use tinyfaas_handlers::process::{BINARY_WORKER, ProcessBackend, ProcessConfig};
-use tinyfaas_model::{Backend, Runtime};
+use tinyfaas_model::{Backend, BuildError, DeployError, Runtime};
 
 /// Stands in this process's environment, where no function may see it.
-pub const SECRET: &str = "the-servers-own-secret";
+const SECRET: &str = "the-servers-own-secret";
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
@@ -106,12 +108,18 @@ async fn run_all(data: &Path, process: SpawnerProcess) -> ExitCode {
             tally.note(&name, start, outcome);
         }
     }
-    for (name, outcome) in [
-        ("a lost spawner", guarded(a_lost_spawner(&subject, &spawner)).await),
-        ("missing interpreters", guarded(missing_interpreters(data, &spawner)).await),
-    ] {
+    type Own<'a> = Pin<Box<dyn Future<Output = Verdict> + 'a>>;
+    let own: [(&str, Own<'_>); 4] = [
+        ("a_lost_spawner_costs_no_function", Box::pin(a_lost_spawner(&subject, &spawner))),
+        ("missing_interpreters_are_reported", Box::pin(missing_interpreters(data, &spawner))),
+        ("installers_are_needed_only_if_declared", Box::pin(missing_installers(data, &spawner))),
+        ("shutdown_ends_what_is_starting", Box::pin(shutdown_while_starting(data, &spawner))),
+    ];
+    for (name, case) in own {
         if is_wanted(name) {
-            tally.note(name, Instant::now(), outcome);
+            let start = Instant::now();
+            let outcome = guarded(case).await;
+            tally.note(name, start, outcome);
         }
     }
     backend.shutdown().await;
@@ -187,34 +195,93 @@ async fn a_lost_spawner(subject: &Subject, spawner: &Spawner) -> Verdict {
         .await
 }
 
+/// A backend of its own that looks for interpreters in `bin` only.
+async fn backend_with(
+    data: &Path,
+    name: &str,
+    bin: &Path,
+    spawner: &Arc<Spawner>,
+) -> Arc<ProcessBackend> {
+    let place = |part: &str| -> PathBuf { data.join(name).join(part) };
+    let config = ProcessConfig {
+        search_path: bin.into(),
+        probe_timeout: Duration::from_secs(2),
+        ..ProcessConfig::new(place("functions"), place("runtimes"), place("cache"))
+    };
+    ProcessBackend::start(config, Arc::clone(spawner)).await.unwrap()
+}
+
+fn found(backend: &ProcessBackend, runtime: Runtime) -> Result<String, String> {
+    let all = backend.runtimes();
+    all.into_iter().find(|status| status.runtime == runtime).unwrap().found
+}
+
 async fn missing_interpreters(data: &Path, spawner: &Arc<Spawner>) -> Verdict {
     let bin = data.join("bin");
     fs::create_dir_all(&bin).unwrap();
     let old = "#!/bin/sh\nprintf 'tinyfaas\\t/opt/python3.6\\t3\\t6\\t9\\n'\n";
     write_program(&bin.join("python3"), old);
     write_program(&bin.join("node"), "#!/bin/sh\nexec /bin/sleep 1000\n");
-    let place = |name: &str| -> PathBuf { data.join("elsewhere").join(name) };
-    let config = ProcessConfig {
-        search_path: bin.into(),
-        probe_timeout: Duration::from_millis(500),
-        ..ProcessConfig::new(place("functions"), place("runtimes"), place("cache"))
-    };
     let start = Instant::now();
-    let backend = ProcessBackend::start(config, Arc::clone(spawner)).await.unwrap();
+    let backend = backend_with(data, "interpreters", &bin, spawner).await;
+    let took = start.elapsed();
     assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "an interpreter that hangs holds up the start"
+        took < Duration::from_secs(10),
+        "an interpreter that hangs holds up the start: {took:?}"
     );
-    let said = |runtime: Runtime| {
-        let all = backend.runtimes();
-        all.into_iter().find(|status| status.runtime == runtime).unwrap().found
-    };
-    let python = said(Runtime::Python3).unwrap_err();
+    let python = found(&backend, Runtime::Python3).unwrap_err();
     assert!(python.contains("3.6.9") && python.contains("apt install python3"), "{python}");
-    let node = said(Runtime::Nodejs).unwrap_err();
+    let node = found(&backend, Runtime::Nodejs).unwrap_err();
     assert!(node.contains("longer than") && node.contains("install Node 20"), "{node}");
-    assert!(said(Runtime::Binary).is_ok());
+    assert!(found(&backend, Runtime::Binary).is_ok());
+    match Bench::over(&*backend, data, Runtime::Python3).build_with_requirements("").await {
+        Err(BuildError::RuntimeMissing { problem, .. }) => assert_eq!(problem, python),
+        other => panic!("{other:?}"),
+    }
     backend.shutdown().await;
+    Verdict::Passed
+}
+
+async fn missing_installers(data: &Path, spawner: &Arc<Spawner>) -> Verdict {
+    let bin = data.join("bin-without-pip");
+    fs::create_dir_all(&bin).unwrap();
+    let python = bin.join("python3");
+    let path = python.display();
+    write_program(
+        &python,
+        &format!(
+            "#!/bin/sh\ncase $1 in\n-I) printf 'tinyfaas\\t{path}\\t3\\t9\\t0\\n';;\n\
+             *) echo 'No module named pip' >&2; exit 1;;\nesac\n"
+        ),
+    );
+    let backend = backend_with(data, "installers", &bin, spawner).await;
+    assert_eq!(found(&backend, Runtime::Python3), Ok("Python 3.9.0".into()));
+    let bench = Bench::over(&*backend, data, Runtime::Python3);
+    bench.build_with_requirements("# nothing\n\n").await.expect("pip is not needed");
+    match bench.build_with_requirements("requests\n").await {
+        Err(BuildError::RuntimeMissing { problem, .. }) => assert!(
+            problem.contains("No module named pip") && problem.contains("python3-pip"),
+            "{problem}"
+        ),
+        other => panic!("{other:?}"),
+    }
+    backend.shutdown().await;
+    Verdict::Passed
+}
+
+async fn shutdown_while_starting(data: &Path, spawner: &Arc<Spawner>) -> Verdict {
+    let path = std::env::var_os("PATH").unwrap();
+    let backend = backend_with(data, "starting", Path::new(&path), spawner).await;
+    if let Err(missing) = found(&backend, Runtime::Python3) {
+        return Verdict::Skipped(missing);
+    }
+    let bench = Bench::over(&*backend, data, Runtime::Python3);
+    let (deployed, ()) = tokio::join!(bench.deploy_that_hangs(), async {
+        bench.until_loading().await;
+        backend.shutdown().await;
+    });
+    assert!(matches!(deployed, Err(DeployError::Stopping)), "{:?}", deployed.map(drop));
+    assert!(!data.join("starting/functions").exists(), "shutdown removes the deployments");
     Verdict::Passed
 }
 

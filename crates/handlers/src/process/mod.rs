@@ -228,8 +228,10 @@ impl Doomed {
 
 impl Drop for Doomed {
     fn drop(&mut self) {
+        // Without a runtime the server is ending, and the next start removes them.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         for folder in self.0.drain(..) {
-            tokio::spawn(remove_folder(folder));
+            runtime.spawn(remove_folder(folder));
         }
     }
 }

@@ -174,7 +174,8 @@ impl Slot {
                     ));
                     retired.add(worker, self.supervisor.config.retired_max);
                 }
-                Some(Fate::Gone { how, with_the_spawner }) => {
+                Some(Fate::Gone { how, with_the_spawner, folder }) => {
+                    retired.remove(folder);
                     let wait = match with_the_spawner {
                         true => Duration::ZERO,
                         false => deaths.note(born.elapsed()),
@@ -218,8 +219,9 @@ impl Slot {
         set.retire(&id);
         child.kill();
         connection.fail(REMOVED);
-        if let Fate::Overdue(worker) = tending.await {
-            worker.stop(REMOVED).await;
+        match tending.await {
+            Fate::Overdue(worker) => worker.stop(REMOVED).await,
+            Fate::Gone { folder, .. } => remove_folder(folder).await,
         }
         None
     }
@@ -263,7 +265,8 @@ impl Slot {
     }
 }
 
-/// Workers that are being let go of: each finishes its calls by itself.
+/// What is left of a slot's former workers: those that were let go of finish
+/// their calls by themselves, and the folders of those that died are removed.
 #[derive(Default)]
 struct Retired {
     finishing: JoinSet<()>,
@@ -273,14 +276,20 @@ struct Retired {
 
 impl Retired {
     fn add(&mut self, worker: Worker, retired_max: usize) {
-        while self.finishing.try_join_next().is_some() {}
         self.children.push_back(worker.child());
+        while self.finishing.try_join_next().is_some() {}
         self.finishing.spawn(worker.finish());
         while self.children.len() > retired_max {
             if let Some(oldest) = self.children.pop_front() {
                 oldest.kill();
             }
         }
+    }
+
+    /// Beside the start of its successor, who does not wait for it.
+    fn remove(&mut self, folder: PathBuf) {
+        while self.finishing.try_join_next().is_some() {}
+        self.finishing.spawn(remove_folder(folder));
     }
 
     async fn end(mut self) {
@@ -317,5 +326,24 @@ impl Deaths {
                 self.backoff_min.saturating_mul(factor).min(self.backoff_max)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deaths_in_a_row_are_made_good_later_and_later() {
+        let config = ProcessConfig::new("/a".into(), "/b".into(), "/c".into());
+        let mut deaths = Deaths::new(&config);
+        let millis = [0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30_000, 30_000];
+        for expected in millis {
+            assert_eq!(deaths.note(Duration::from_secs(9)), Duration::from_millis(expected));
+        }
+        assert_eq!(deaths.note(Duration::from_secs(10)), Duration::ZERO);
+        assert_eq!(deaths.note(Duration::ZERO), Duration::from_millis(100));
+        deaths.in_a_row = u32::MAX;
+        assert_eq!(deaths.note(Duration::ZERO), Duration::from_secs(30));
     }
 }

@@ -63,6 +63,8 @@ pub(super) enum Fate {
         how: String,
         /// The spawner died, and this worker with it: it is not to blame.
         with_the_spawner: bool,
+        /// What is left of it, to be removed.
+        folder: PathBuf,
     },
     /// A call of it has not ended, though it should have: the worker is to be
     /// retired and then [`Worker::finish`]ed.
@@ -239,7 +241,9 @@ impl Worker {
             () = self.connection.settled() => None,
         };
         self.process.child.kill();
-        self.end(ending).await;
+        if let Fate::Gone { folder, .. } = self.end(ending).await {
+            remove_folder(folder).await;
+        }
     }
 
     /// Kills the worker; its calls are told `why`.
@@ -266,8 +270,8 @@ impl Worker {
             (_, None) => "it closed its socket, but did not exit".into(),
         };
         self.connection.fail(&how);
-        self.process.end().await;
-        Fate::Gone { how, with_the_spawner: exit == Some(Exit::SpawnerLost) }
+        let (_, folder) = self.process.ended().await;
+        Fate::Gone { how, with_the_spawner: exit == Some(Exit::SpawnerLost), folder }
     }
 
     async fn wait_served(&mut self) {
@@ -295,10 +299,16 @@ impl Process {
     /// Waits for its end and removes what was its own. Returns the end of its
     /// output.
     async fn end(self) -> String {
-        self.child.wait().await;
-        let output = self.output.drain(self.exit_wait).await;
-        remove_folder(self.folder).await;
+        let (output, folder) = self.ended().await;
+        remove_folder(folder).await;
         output
+    }
+
+    /// Waits for its end and for its last lines to be in the log. Returns the
+    /// end of its output, and what is left to be removed.
+    async fn ended(self) -> (String, PathBuf) {
+        self.child.wait().await;
+        (self.output.drain(self.exit_wait).await, self.folder)
     }
 
     async fn start_failed(self, problem: LoadError) -> DeployError {

@@ -7,7 +7,7 @@ use tinyfaas_model::Runtime;
 
 /// What a function does.
 #[derive(Debug, Clone, Copy)]
-pub enum Behaviour {
+pub(super) enum Behaviour {
     /// Replies with its body.
     Echo,
     /// `MS TEXT`: prints `begun MS TEXT`, waits, replies with the body. `never`
@@ -31,7 +31,7 @@ pub enum Behaviour {
 type Files = Vec<(&'static str, &'static str)>;
 
 /// The files of a function that behaves so.
-pub fn files(runtime: Runtime, behaviour: Behaviour) -> Files {
+pub(super) fn files(runtime: Runtime, behaviour: Behaviour) -> Files {
     match runtime {
         Runtime::Python3 => vec![("fn.py", python(behaviour))],
         Runtime::Nodejs => vec![
@@ -43,7 +43,7 @@ pub fn files(runtime: Runtime, behaviour: Behaviour) -> Files {
 }
 
 /// What [`Behaviour::FailsToLoad`] must be told as.
-pub fn load_failure(runtime: Runtime) -> &'static [&'static str] {
+pub(super) fn load_failure(runtime: Runtime) -> &'static [&'static str] {
     match runtime {
         Runtime::Python3 | Runtime::Nodejs => &["no luck", "before the end"],
         Runtime::Binary => &["/no/such/shell"],
@@ -145,7 +145,7 @@ fn shell(behaviour: Behaviour) -> &'static str {
 
 /// A function whose dependency cannot be installed, at once and without a
 /// network.
-pub fn with_missing_dependency(runtime: Runtime) -> Option<Files> {
+pub(super) fn with_missing_dependency(runtime: Runtime) -> Option<Files> {
     let mut all = files(runtime, Behaviour::Echo);
     match runtime {
         Runtime::Python3 => all.push(("requirements.txt", "./not-there.whl\n")),
@@ -158,7 +158,7 @@ pub fn with_missing_dependency(runtime: Runtime) -> Option<Files> {
 }
 
 /// A function that replies with what a package says that lies in its folder.
-pub fn with_vendored_dependency(runtime: Runtime) -> Option<Files> {
+pub(super) fn with_vendored_dependency(runtime: Runtime) -> Option<Files> {
     match runtime {
         Runtime::Python3 => Some(vec![
             ("fn.py", "import vendored_lab\ndef fn(input):\n    return vendored_lab.word\n"),
@@ -175,7 +175,7 @@ pub fn with_vendored_dependency(runtime: Runtime) -> Option<Files> {
 }
 
 /// Puts a wheel into the folder: a zip archive with stored members.
-pub fn add_wheel(folder: &Path) {
+pub(super) fn add_wheel(folder: &Path) {
     let info = "vendored_lab-1.0.dist-info";
     let members = [
         ("vendored_lab.py".to_owned(), "word = 'vendored'\n".to_owned()),

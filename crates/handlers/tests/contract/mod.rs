@@ -7,7 +7,7 @@ mod functions;
 
 use std::fs;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,19 +27,19 @@ use tinyfaas_model::{
 use functions::Behaviour;
 
 /// How long anything here may take before it counts as stuck.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A backend to be tried, and what is seen of it from outside.
-pub struct Subject {
-    pub backend: Arc<dyn Backend>,
+pub(crate) struct Subject {
+    pub(crate) backend: Arc<dyn Backend>,
     /// What of its deployments is there now: processes, files.
-    pub left: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    pub(crate) left: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// A folder for what cases upload.
-    pub uploads: PathBuf,
+    pub(crate) uploads: PathBuf,
 }
 
 /// How a case ended that did not panic.
-pub enum Verdict {
+pub(crate) enum Verdict {
     Passed,
     Skipped(String),
 }
@@ -53,7 +53,7 @@ macro_rules! cases {
 }
 
 /// Each is run for every environment.
-pub const CASES: &[(&str, Case)] = cases![
+pub(crate) const CASES: &[(&str, Case)] = cases![
     an_echo_answers,
     large_bodies_pass_both_ways,
     many_calls_run_at_once,
@@ -73,9 +73,11 @@ pub const CASES: &[(&str, Case)] = cases![
 ];
 
 /// One environment on one backend.
-pub struct Bench<'s> {
-    pub subject: &'s Subject,
-    pub runtime: Runtime,
+pub(crate) struct Bench<'s> {
+    backend: &'s dyn Backend,
+    left: &'s dyn Fn() -> Vec<String>,
+    uploads_dir: &'s Path,
+    pub(crate) runtime: Runtime,
     log: Arc<Lines>,
     uploads: AtomicUsize,
 }
@@ -106,8 +108,34 @@ struct Answer {
 }
 
 impl<'s> Bench<'s> {
-    pub fn new(subject: &'s Subject, runtime: Runtime) -> Self {
-        Self { subject, runtime, log: Arc::default(), uploads: AtomicUsize::new(0) }
+    pub(crate) fn new(subject: &'s Subject, runtime: Runtime) -> Self {
+        let (backend, left) = (&*subject.backend, &*subject.left);
+        let (log, uploads) = (Arc::default(), AtomicUsize::new(0));
+        Self { backend, left, uploads_dir: &subject.uploads, runtime, log, uploads }
+    }
+
+    /// A bench for another backend, of which nothing is seen from outside.
+    pub(crate) fn over(backend: &'s dyn Backend, uploads_dir: &'s Path, runtime: Runtime) -> Self {
+        let (log, uploads) = (Arc::default(), AtomicUsize::new(0));
+        Self { backend, left: &Vec::new, uploads_dir, runtime, log, uploads }
+    }
+
+    /// Builds an echo with this `requirements.txt`.
+    pub(crate) async fn build_with_requirements(&self, text: &str) -> Result<(), BuildError> {
+        let mut files = functions::files(self.runtime, Behaviour::Echo);
+        files.push(("requirements.txt", text));
+        self.build(&files).await.map(drop)
+    }
+
+    /// Deploys what never becomes ready.
+    pub(crate) async fn deploy_that_hangs(&self) -> Result<Box<dyn Deployment>, DeployError> {
+        let files = functions::files(self.runtime, Behaviour::HangsWhileLoading);
+        self.try_deploy(&files, self.spec()).await
+    }
+
+    /// Waits until [`Self::deploy_that_hangs`] does.
+    pub(crate) async fn until_loading(&self) {
+        until("it is loading", || self.log.has("loading")).await;
     }
 
     fn spec(&self) -> FunctionSpec {
@@ -129,7 +157,7 @@ impl<'s> Bench<'s> {
     /// A folder with these files, as an upload leaves it.
     fn folder(&self, files: &[(&str, &str)]) -> PathBuf {
         let number = self.uploads.fetch_add(1, Ordering::Relaxed);
-        let folder = self.subject.uploads.join(format!("{}-{number}", self.runtime));
+        let folder = self.uploads_dir.join(format!("{}-{number}", self.runtime));
         for (name, text) in files {
             let path = folder.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -145,7 +173,7 @@ impl<'s> Bench<'s> {
     async fn build(&self, files: &[(&str, &str)]) -> Result<tinyfaas_model::Artifact, BuildError> {
         let folder = self.folder(files);
         let spec = self.spec();
-        let built = self.subject.backend.build(folder.clone(), &spec, self.log()).await;
+        let built = self.backend.build(folder.clone(), &spec, self.log()).await;
         assert!(!folder.exists(), "the folder is the backend's");
         built
     }
@@ -156,7 +184,7 @@ impl<'s> Bench<'s> {
         spec: FunctionSpec,
     ) -> Result<Box<dyn Deployment>, DeployError> {
         let artifact = self.build(files).await.expect("it builds");
-        self.subject.backend.deploy(artifact, Arc::new(spec), self.log()).await
+        self.backend.deploy(artifact, Arc::new(spec), self.log()).await
     }
 
     async fn deploy(&self, behaviour: Behaviour) -> Box<dyn Deployment> {
@@ -165,7 +193,7 @@ impl<'s> Bench<'s> {
     }
 
     /// A function answers again after this has happened to its backend.
-    pub async fn survives(&self, blow: impl Future<Output = ()>) -> Verdict {
+    pub(crate) async fn survives(&self, blow: impl Future<Output = ()>) -> Verdict {
         let deployment = self.deploy(Behaviour::Echo).await;
         assert_eq!(call(&*deployment, "before").await.unwrap().body, "before");
         blow.await;
@@ -184,7 +212,7 @@ impl<'s> Bench<'s> {
 
     async fn destroy(&self, deployment: Box<dyn Deployment>) {
         tokio::time::timeout(PATIENCE, deployment.destroy()).await.expect("it ends");
-        assert_eq!((self.subject.left)(), Vec::<String>::new(), "something is left");
+        assert_eq!((self.left)(), Vec::<String>::new(), "something is left");
     }
 }
 
@@ -451,7 +479,7 @@ async fn destroying_leaves_nothing(bench: &Bench<'_>) -> Verdict {
     let files = functions::files(bench.runtime, Behaviour::Daemon);
     let deployment = bench.try_deploy(&files, spec).await.unwrap();
     assert_eq!(call(&*deployment, "").await.unwrap().body.trim(), "started");
-    assert_ne!((self::left(bench)).len(), 0, "there is something to be removed");
+    assert_ne!(left(bench).len(), 0, "there is something to be removed");
     let (handler, place) = admit(&*deployment).await.unwrap();
     let running = tokio::spawn(handler.invoke(invocation("hang", PATIENCE), place));
     until("the call runs", || bench.log.has("hanging")).await;
@@ -464,7 +492,7 @@ async fn destroying_leaves_nothing(bench: &Bench<'_>) -> Verdict {
 }
 
 fn left(bench: &Bench<'_>) -> Vec<String> {
-    (bench.subject.left)()
+    (bench.left)()
 }
 
 async fn a_start_that_fails_says_why_and_leaves_nothing(bench: &Bench<'_>) -> Verdict {
@@ -538,11 +566,11 @@ async fn vendored_dependencies_need_no_network(bench: &Bench<'_>) -> Verdict {
         functions::add_wheel(&folder);
     }
     let spec = bench.spec();
-    let artifact = match bench.subject.backend.build(folder, &spec, bench.log()).await {
+    let artifact = match bench.backend.build(folder, &spec, bench.log()).await {
         Err(BuildError::RuntimeMissing { problem, .. }) => return Verdict::Skipped(problem),
         built => built.unwrap(),
     };
-    let deployment = bench.subject.backend.deploy(artifact, Arc::new(spec), bench.log()).await;
+    let deployment = bench.backend.deploy(artifact, Arc::new(spec), bench.log()).await;
     let deployment = deployment.map_err(|error| error.to_string()).expect("it starts");
     assert_eq!(call(&*deployment, "").await.unwrap().body, "vendored");
     bench.destroy(deployment).await;

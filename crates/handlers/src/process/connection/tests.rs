@@ -3,17 +3,22 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
-use tinyfaas_model::{Admission, CallId, CallTarget, HandlerSet, Patience, WaitingRoom};
+use tinyfaas_model::{
+    Admission, Body, CallId, CallTarget, HandlerSet, InvokeError, Patience, WaitingRoom,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::wire::{CREDIT_BYTES, CREDIT_STEP_BYTES, Load, parse_cancel, parse_credit};
+use crate::wire::{
+    CREDIT_BYTES, CREDIT_STEP_BYTES, Flags, Frame, Load, ReplyHead, parse_cancel, parse_credit,
+};
 
 const GRACE: Duration = Duration::from_millis(30);
 const PATIENCE: Duration = Duration::from_secs(20);
