@@ -177,7 +177,9 @@ pub trait Backend: Send + Sync {
 
     /// Makes a folder ready to run: checks it, installs its dependencies. The
     /// folder is the backend's from here on: it is removed when the build fails
-    /// and when its deployment is destroyed.
+    /// and when its deployment is destroyed. Dropping the future gives the build
+    /// up: what it has made and started goes then, with [`Backend::shutdown`] at
+    /// the latest.
     fn build<'a>(
         &'a self,
         folder: PathBuf,
@@ -186,7 +188,8 @@ pub trait Backend: Send + Sync {
     ) -> BoxFuture<'a, Result<Artifact, BuildError>>;
 
     /// Starts `spec.threads` handlers and returns when all are ready; if one
-    /// fails, all are stopped and the artifact is removed.
+    /// fails, all are stopped and the artifact is removed. Dropping the future
+    /// gives it up in the same way as a build.
     fn deploy(
         &self,
         artifact: Artifact,
