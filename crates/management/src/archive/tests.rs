@@ -1,6 +1,7 @@
 use std::io::{Cursor, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -387,4 +388,36 @@ fn it_can_be_cancelled() {
     let error = unpack(archive, into, &Subfolder::default(), &limits, &cancelled).unwrap_err();
     assert!(matches!(error, UnpackError::Cancelled), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+proptest! {
+    /// Whatever is done to an archive: it comes out inside or not at all.
+    #[test]
+    fn a_tampered_archive_hurts_nobody(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = zip(|zip| {
+            file(zip, "fn.py", b"some text, some text, some text");
+            zip.add_directory("lib/", options()).unwrap();
+            file(zip, "lib/x.py", b"x");
+            zip.add_symlink("lib/link", "../fn.py", options()).unwrap();
+        });
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        // It checks itself that nothing is left behind.
+        if let Ok(unpacked) = run(&bytes, "", &ArchiveLimits::default()) {
+            for name in unpacked.names() {
+                let path = fs::canonicalize(unpacked.at(&name));
+                let root = fs::canonicalize(unpacked.folder.path()).unwrap();
+                // A link to nothing has no real path.
+                prop_assert!(path.is_err() || path.unwrap().starts_with(root), "{}", name);
+            }
+        }
+    }
 }
