@@ -11,19 +11,21 @@ mod hop;
 mod reply;
 mod request;
 mod socket;
+mod stall;
 pub(crate) mod watch;
 
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{HeaderValue, Method, Request, Response, StatusCode};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tinyfaas_model::{Body, CallId, CallTarget, FunctionName, Invocation, InvokeError};
 use tokio::io::AsyncWriteExt;
@@ -36,6 +38,7 @@ use self::error::{CallError, Manner, Refused};
 use self::reply::{Deadline, ReplyBody};
 use self::request::{ASYNC, CALL_ID};
 use self::socket::Socket;
+use self::stall::Streams;
 use self::watch::{Activity, CallMark, Connections, Entry, Watched};
 use crate::asynchronous::AcceptedCalls;
 use crate::config::GatewayConfig;
@@ -119,8 +122,8 @@ fn refuse(http: &Http, mut stream: TcpStream) {
     });
 }
 
-fn builder(config: &GatewayConfig) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(config: &GatewayConfig) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams { stall_timeout: config.write_stall_timeout });
     builder
         .http1()
         // The sweeper has the timeouts: a timer here costs every request.
@@ -148,7 +151,7 @@ fn builder(config: &GatewayConfig) -> auto::Builder<TokioExecutor> {
 
 async fn serve(
     http: Arc<Http>,
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    builder: Arc<auto::Builder<Streams>>,
     stream: TcpStream,
     entry: Entry,
 ) {
@@ -157,7 +160,10 @@ async fn serve(
     let service = service_fn(|request| {
         let call = activity.call();
         let (http, activity) = (Arc::clone(&http), Arc::clone(activity));
-        async move { Ok::<_, Infallible>(answer(&http, &activity, call, request).await) }
+        async move {
+            let mut answer = pin!(answer(&http, &activity, call, request));
+            Ok::<_, Infallible>(poll_fn(|cx| stall::note(answer.as_mut().poll(cx))).await)
+        }
     });
     let connection = pin!(builder.serve_connection(io, service));
     // How it ended concerns the caller alone: a broken request was answered, a
@@ -173,6 +179,10 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
     let id = CallId::random();
+    let part_bytes_max = match request.version() {
+        Version::HTTP_2 => http.config.h2_send_bytes_max.max(1),
+        _ => usize::MAX,
+    };
     let manner = Manner::of(request.version(), request.headers());
     let mut response = match respond(http, activity, id, request).await {
         Ok(response) => response,
@@ -180,7 +190,7 @@ async fn answer(
     };
     let told = HeaderValue::from_str(id.to_hex().as_str()).expect("hexadecimal digits are valid");
     response.headers_mut().insert(CALL_ID, told);
-    response.map(|body| ReplyBody::new(body, call))
+    response.map(|body| ReplyBody::new(body, part_bytes_max, call))
 }
 
 async fn respond(

@@ -17,6 +17,7 @@ use tinyfaas_model::{Body, BodyError, InvokeError, Reply};
 use super::body::WithFirst;
 use super::hop;
 use super::request::CALL_ID;
+use super::stall;
 use super::watch::CallMark;
 use crate::dispatch::now;
 
@@ -134,14 +135,26 @@ fn may_start_text(bytes: &[u8]) -> bool {
 /// The body of a response, and with it the call that it belongs to.
 pub(super) struct ReplyBody {
     body: Body,
+    /// What is left of a part larger than `part_bytes_max`.
+    rest: Bytes,
+    part_bytes_max: usize,
     /// Why it broke off, until what came before is on its way.
     broken: Option<BodyError>,
     _call: CallMark,
 }
 
 impl ReplyBody {
-    pub(super) fn new(body: Body, call: CallMark) -> Self {
-        Self { body, broken: None, _call: call }
+    /// A body that is handed over in parts of so many bytes at most: HTTP/2
+    /// keeps what it was handed however little of it the caller takes.
+    pub(super) fn new(body: Body, part_bytes_max: usize, call: CallMark) -> Self {
+        Self { body, rest: Bytes::new(), part_bytes_max, broken: None, _call: call }
+    }
+
+    fn part(&mut self, mut data: Bytes) -> Frame<Bytes> {
+        if data.len() > self.part_bytes_max {
+            self.rest = data.split_off(self.part_bytes_max);
+        }
+        Frame::data(data)
     }
 }
 
@@ -153,13 +166,19 @@ impl HttpBody for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            return stall::note(Poll::Ready(Some(Ok(self.part(rest)))));
+        }
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
         loop {
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = ready!(stall::note(Pin::new(&mut self.body).poll_frame(cx)));
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => return Poll::Ready(Some(Ok(self.part(data)))),
                 // A function's trailers are dropped: few callers expect any.
-                Some(Ok(frame)) if !frame.is_data() => (),
+                Some(Ok(Err(_))) => (),
                 // At an error hyper drops what it has not written yet; in this
                 // pause it writes.
                 Some(Err(error)) => {
@@ -167,16 +186,17 @@ impl HttpBody for ReplyBody {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                frame => return Poll::Ready(frame),
+                None => return Poll::Ready(None),
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.broken.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
+        // Asked before the first part only, when there is no rest.
         self.body.size_hint()
     }
 }

@@ -321,6 +321,10 @@ impl Activity {
         if !self.is_h2() && over(&self.head_since, limits.header) {
             return Order::CutOff;
         }
+        // Who does not take part in a graceful end has a little longer.
+        if over(&self.quiet_since, limits.idle.saturating_add(limits.header)) {
+            return Order::CutOff;
+        }
         if over(&self.quiet_since, limits.idle) { Order::Close } else { Order::Serve }
     }
 }

@@ -27,8 +27,9 @@ fn gated() -> (Arc<dyn Handler>, Arc<Semaphore>, Arc<AtomicUsize>) {
     let (gate_in, cancelled_in) = (Arc::clone(&gate), Arc::clone(&cancelled));
     let handler = handler(move |call, place| {
         let gate = Arc::clone(&gate_in);
-        let mut cancelled = Cancelled(Some(Arc::clone(&cancelled_in)));
+        let cancelled = Cancelled(Some(Arc::clone(&cancelled_in)));
         async move {
+            let mut cancelled = cancelled;
             gate.acquire().await.unwrap().forget();
             cancelled.0 = None;
             drop(place);

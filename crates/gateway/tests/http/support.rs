@@ -166,6 +166,8 @@ impl Server {
 
     pub(crate) async fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).await.unwrap();
+        // Acknowledgements come in real time, of which a paused clock leaves none.
+        stream.set_nodelay(true).unwrap();
         Client { stream, buffer: BytesMut::new() }
     }
 
@@ -284,8 +286,13 @@ impl Client {
 
     /// Waits until the server has closed the connection, with nothing more said.
     pub(crate) async fn ended(&mut self) {
-        while self.fill().await {}
+        self.closed().await;
         assert!(self.buffer.is_empty(), "unexpected: {:?}", self.buffer);
+    }
+
+    /// Waits until the server has closed the connection, whatever it says.
+    pub(crate) async fn closed(&mut self) {
+        while self.fill().await {}
     }
 
     pub(crate) fn into_stream(self) -> TcpStream {
