@@ -162,14 +162,14 @@ class Server:
         self._keep_output()
         return code
 
-    def signal(self, number):
+    def send(self, number):
         self.process.send_signal(number)
 
     def stop(self, number=signal.SIGTERM, timeout=READY_S):
         """Stops it; the exit code."""
         if self.process is None or self.process.poll() is not None:
             return self.process and self.process.returncode
-        self.signal(number)
+        self.send(number)
         try:
             return self.exit(timeout)
         except subprocess.TimeoutExpired:

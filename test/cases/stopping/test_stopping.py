@@ -101,11 +101,11 @@ class Stopping(OwnServerCase):
         name = self.python("import time\ndef fn(input, headers):\n    print('began')\n    time.sleep(600)\n")
         threading.Thread(target=self._call_and_forget, args=(name,), daemon=True).start()
         self.wait_for_log(name, "began")
-        server.signal(signal.SIGINT)
+        server.send(signal.SIGINT)
         with self.assertRaises(Exception):
             server.exit(0.7)
         began = time.monotonic()
-        server.signal(signal.SIGINT)
+        server.send(signal.SIGINT)
         server.exit(10)
         self.assertLess(time.monotonic() - began, 1)
         self.eventually(server.processes, lambda seen: not seen, "without processes", timeout=5)
