@@ -10,6 +10,7 @@ use std::time::Duration;
 use reqwest::header::LOCATION;
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, StatusCode, Url};
+use rustls::crypto::ring;
 
 use crate::config::ManagementConfig;
 use crate::spool::{SpoolError, SpoolFile, Spooled};
@@ -49,8 +50,7 @@ pub(crate) enum DownloadError {
     Spool(#[from] SpoolError),
 }
 
-/// Downloads the archive at `url`. The program has installed rustls' crypto
-/// provider before.
+/// Downloads the archive at `url`.
 ///
 /// # Errors
 /// Says whose fault it is that there is no archive.
@@ -121,7 +121,12 @@ async fn client(config: &ManagementConfig) -> Result<Client, String> {
         .connect_timeout(config.download_connect_timeout)
         .redirect(Policy::custom(move |attempt| redirect(attempt, redirects_max)));
     // Building it reads the system's certificates from disk.
-    let built = tokio::task::spawn_blocking(move || builder.build()).await;
+    let built = tokio::task::spawn_blocking(move || {
+        // reqwest needs the process to have chosen; where it has, its choice stays.
+        drop(ring::default_provider().install_default());
+        builder.build()
+    })
+    .await;
     built.map_err(|error| error.to_string())?.map_err(cause)
 }
 

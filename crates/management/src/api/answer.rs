@@ -106,7 +106,11 @@ impl Format {
 
 impl Refusal {
     fn new(status: StatusCode, detail: impl Display) -> Self {
-        Self { status, detail: detail.to_string(), allow: None, retry_after_seconds: None }
+        let mut detail = detail.to_string();
+        if status == StatusCode::INSUFFICIENT_STORAGE {
+            detail.push_str("; free some space on the server's disk and try again");
+        }
+        Self { status, detail, allow: None, retry_after_seconds: None }
     }
 
     pub(super) fn no_such_path(path: &str) -> Self {

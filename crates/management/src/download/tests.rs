@@ -1,6 +1,5 @@
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::Once;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,10 +16,6 @@ struct World {
 
 impl World {
     async fn new(change: impl FnOnce(&mut ManagementConfig)) -> Self {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            rustls::crypto::ring::default_provider().install_default().unwrap();
-        });
         let dir = tempfile::tempdir().unwrap();
         let mut config = ManagementConfig::new(dir.path().join("spool"), dir.path().join("logs"));
         config.archive.packed_bytes_max = 1000;
