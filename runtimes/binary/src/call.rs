@@ -4,11 +4,13 @@
 //! [`HELD_BYTES_MAX`], then streamed. Must not know the socket.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
@@ -68,7 +70,7 @@ impl Call {
         number: u32,
         flags: Flags,
         payload: Bytes,
-        function: &Rc<Function>,
+        function: &Arc<Function>,
         outbox: &Rc<Outbox>,
         calls: &Calls,
     ) -> Result<(), WireError> {
@@ -91,11 +93,10 @@ impl Call {
             credited: Notify::new(),
             cancelled: Notify::new(),
         });
-        let started = Process::start(&function.script, &variables, &Input { start: &body, whole });
         calls.borrow_mut().insert(number, call.clone());
-        let calls = calls.clone();
+        let (calls, function) = (calls.clone(), function.clone());
         tokio::task::spawn_local(async move {
-            match started {
+            match start_aside(function, variables, Input { start: body.clone(), whole }).await {
                 Ok(started) => call.run(started, body).await,
                 Err(error) => call.fail(&not_started(&error), BytesMut::new(), false).await,
             }
@@ -297,6 +298,18 @@ fn drain(stdout: &pipe::Receiver, output: &mut BytesMut) {
             _ => return,
         }
     }
+}
+
+/// Starts the script on a thread of its own: whoever starts a process waits until
+/// it has been executed, and on a busy machine that is long enough to hold up
+/// all other calls.
+async fn start_aside(
+    function: Arc<Function>,
+    variables: BTreeMap<String, OsString>,
+    input: Input,
+) -> io::Result<Started> {
+    let start = move || Process::start(&function.script, &variables, &input);
+    tokio::task::spawn_blocking(start).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 
+use bytes::Bytes;
 use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -30,9 +31,9 @@ pub(crate) struct Started {
 }
 
 /// A body when its script starts.
-pub(crate) struct Input<'a> {
+pub(crate) struct Input {
     /// What is there of it.
-    pub(crate) start: &'a [u8],
+    pub(crate) start: Bytes,
     /// Whether that is all.
     pub(crate) whole: bool,
 }
@@ -46,14 +47,14 @@ impl Process {
     pub(crate) fn start(
         script: &Script,
         variables: &BTreeMap<String, OsString>,
-        input: &Input<'_>,
+        input: &Input,
     ) -> io::Result<Started> {
         let (theirs_in, ours_in) = pipe_with(PipeFlags::CLOEXEC)?;
         let (ours_out, theirs_out) = pipe_with(PipeFlags::CLOEXEC)?;
         ioctl_fionbio(&ours_in, true)?;
         ioctl_fionbio(&ours_out, true)?;
         // What fits into the pipe is there before the script is.
-        let fed = match rustix::io::write(&ours_in, input.start) {
+        let fed = match rustix::io::write(&ours_in, &input.start) {
             Ok(count) => count,
             Err(Errno::AGAIN) => 0,
             Err(error) => return Err(error.into()),

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::env;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tinyfaas_handlers::wire::{
@@ -49,7 +50,7 @@ pub(crate) async fn serve(socket: UnixStream) -> Result<End, Problem> {
     let (reading, mut writing) = socket.into_split();
     let mut frames = Frames { socket: reading, buffer: BytesMut::new() };
     let function = match load(&mut frames, &mut writing).await? {
-        Ok(function) => Rc::new(function),
+        Ok(function) => Arc::new(function),
         Err(end) => return Ok(end),
     };
     let outbox = Rc::new(Outbox::default());
@@ -130,7 +131,7 @@ async fn load(
 
 async fn read(
     frames: &mut Frames,
-    function: &Rc<Function>,
+    function: &Arc<Function>,
     outbox: &Rc<Outbox>,
 ) -> Result<End, Problem> {
     let calls = Calls::default();
@@ -144,7 +145,7 @@ async fn read(
 /// ignored.
 fn take(
     frame: Frame,
-    function: &Rc<Function>,
+    function: &Arc<Function>,
     outbox: &Rc<Outbox>,
     calls: &Calls,
 ) -> Result<(), String> {
