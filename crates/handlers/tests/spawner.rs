@@ -1,7 +1,8 @@
 //! The spawner with real processes: whatever dies, nothing outlives it.
 //!
 //! The spawner is this test's own binary, executed again, so this file has its
-//! own `main` instead of the usual harness. Arguments pick tests by name.
+//! own `main` instead of the usual harness. Arguments pick tests by name;
+//! `measure` measures instead (with `--release`).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
@@ -52,6 +53,10 @@ fn main() -> ExitCode {
         Some("spawner") => return spawner::main(),
         Some("spawner-that-dies") => return ExitCode::from(9),
         Some("fake-server") => fake_server(),
+        Some("measure") => {
+            measure();
+            return ExitCode::SUCCESS;
+        }
         _ => {}
     }
     let wanted: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
@@ -512,4 +517,69 @@ fn nonsense_ends_the_spawner() {
     let mut message = u32::try_from(early.len()).unwrap().to_le_bytes().to_vec();
     message.extend_from_slice(early);
     check(&message, "a program came without its streams");
+}
+
+/// What a start by the spawner costs beside one without it, and what the
+/// processes take in memory.
+fn measure() {
+    const STARTS: usize = 1000;
+    let bench = Bench::start();
+    let launch = || {
+        let (mut launch, _output) = bench.launch("");
+        (launch.program, launch.args) = ("/bin/true".into(), Vec::new());
+        launch
+    };
+    let (mut bare, mut executed, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        let start = Instant::now();
+        Command::new("/bin/true").spawn().unwrap().wait().unwrap();
+        bare.push(start.elapsed());
+        let launch = launch();
+        let start = Instant::now();
+        bench.wait(async {
+            let child = bench.spawner.spawn(launch).await.unwrap();
+            executed.push(start.elapsed());
+            child.wait().await;
+            ended.push(start.elapsed());
+        });
+    }
+    let median = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        (times[STARTS / 2], times[STARTS * 95 / 100])
+    };
+    println!("/bin/true, median and 95th percentile of {STARTS}:");
+    println!("  started and waited for without the spawner: {:?}", median(bare));
+    println!("  by the spawner, until it is executed:       {:?}", median(executed));
+    println!("  by the spawner, until it and all is gone:   {:?}", median(ended));
+    let children: Vec<Child> = (0..100).map(|_| bench.sh("exec sleep 1000").0).collect();
+    let spawner = bench.spawner.pid().unwrap();
+    println!("spawner with 100 children: {}", memory(&spawner.to_string()));
+    println!("a guard:                   {}", memory(&guard_of(&children[50])));
+    let ticks = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = (ticks(&spawner.to_string()), ticks(&guard_of(&children[50])));
+    std::thread::sleep(Duration::from_secs(3));
+    let after = (ticks(&spawner.to_string()), ticks(&guard_of(&children[50])));
+    println!("ticks of CPU in 3 idle seconds, spawner and guard: {before:?} to {after:?}");
+    let start = Instant::now();
+    bench.wait(bench.spawner.shutdown());
+    println!("all 100 ended in {:?}", start.elapsed());
+    bench.finish();
+}
+
+fn memory(pid: &str) -> String {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let field = |name: &str| {
+        let line = rollup.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_whitespace().nth(1).unwrap_or("?").to_owned()
+    };
+    format!(
+        "{} kB resident, {} kB proportional, {} kB its own",
+        field("Rss:"),
+        field("Pss:"),
+        field("Private_Dirty:")
+    )
 }
