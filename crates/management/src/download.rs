@@ -45,9 +45,25 @@ pub(crate) enum DownloadError {
         /// The time it had.
         after: Duration,
     },
+    /// What came is no archive.
+    #[error("what {host} sent is no zip archive, or it is cut off or damaged: {why}")]
+    NotAZip {
+        /// Whose.
+        host: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// It is too large, or cannot be spooled.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+}
+
+/// What was downloaded, and from where.
+pub(crate) struct Downloaded {
+    /// What came, not looked at.
+    pub(crate) archive: Spooled,
+    /// Who sent it, after redirects.
+    pub(crate) host: String,
 }
 
 /// Downloads the archive at `url`.
@@ -57,7 +73,7 @@ pub(crate) enum DownloadError {
 pub(crate) async fn download(
     url: &str,
     config: &ManagementConfig,
-) -> Result<Spooled, DownloadError> {
+) -> Result<Downloaded, DownloadError> {
     let url = parse(url)?;
     let host = host_of(&url);
     let after = config.download_timeout;
@@ -76,7 +92,7 @@ fn parse(text: &str) -> Result<Url, DownloadError> {
     Ok(url)
 }
 
-async fn fetch(url: Url, config: &ManagementConfig) -> Result<Spooled, DownloadError> {
+async fn fetch(url: Url, config: &ManagementConfig) -> Result<Downloaded, DownloadError> {
     let first_host = host_of(&url);
     let client = client(config).await.map_err(|why| failed(&first_host, why))?;
     let response = client.get(url).send().await;
@@ -87,7 +103,7 @@ async fn fetch(url: Url, config: &ManagementConfig) -> Result<Spooled, DownloadE
     while let Some(chunk) = response.chunk().await.map_err(|error| failed(&host, cause(error)))? {
         spool.write(&chunk).await?;
     }
-    Ok(spool.finish().await?)
+    Ok(Downloaded { archive: spool.finish().await?, host })
 }
 
 fn check_answer(response: &Response, host: &str, bytes_max: u64) -> Result<(), DownloadError> {

@@ -27,9 +27,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::archive::{self, Folder, Subfolder};
+use crate::archive::{self, Folder, Subfolder, UnpackError};
 use crate::config::ManagementConfig;
-use crate::download::download;
+use crate::download::{DownloadError, Downloaded, download};
 use crate::logs::{FunctionLog, LogReader, Logs};
 use crate::request::UrlSource;
 use crate::spool::Spooled;
@@ -255,16 +255,27 @@ impl Manager {
         source: Source,
     ) -> Result<(), UploadError> {
         let _turn = turn.await;
-        let (archive, subfolder) = match source {
-            Source::Zip(archive) => (archive, Subfolder::default()),
-            Source::Url(from) => (download(&from.url, &self.config).await?, from.subfolder),
+        let folder = match source {
+            Source::Zip(archive) => self.unpack(&spec.name, archive, Subfolder::default()).await?,
+            Source::Url(from) => self.fetch(&spec.name, from).await?,
         };
-        let folder = self.unpack(&spec.name, archive, subfolder).await?;
         let spec = Arc::new(spec);
         let log = OpenLog::new(&self.logs, &spec.name);
         let artifact = self.backend.build(folder.into_path(), &spec, log.sink()).await?;
         let deployment = self.backend.deploy(artifact, Arc::clone(&spec), log.sink()).await?;
         self.go_live(Live { spec, deployment }, log)
+    }
+
+    /// Downloads and unpacks. A download that is no archive is not the request's
+    /// fault, as an upload would be.
+    async fn fetch(&self, name: &FunctionName, from: UrlSource) -> Result<Folder, UploadError> {
+        let Downloaded { archive, host } = download(&from.url, &self.config).await?;
+        self.unpack(name, archive, from.subfolder).await.map_err(|error| match error {
+            UploadError::Unpack(UnpackError::NotAZip(why)) => {
+                DownloadError::NotAZip { host, why }.into()
+            }
+            other => other,
+        })
     }
 
     /// Unpacks an archive on a thread of its own, which ends early if this future

@@ -260,7 +260,9 @@ impl From<UploadError> for Refusal {
 
 fn status_of_download(error: &DownloadError) -> StatusCode {
     match error {
-        DownloadError::BadUrl(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        DownloadError::BadUrl(_) | DownloadError::NotAZip { .. } => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         DownloadError::Failed { .. } | DownloadError::Status { .. } => StatusCode::BAD_GATEWAY,
         DownloadError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
         DownloadError::Spool(spool) => status_of_spool(spool),

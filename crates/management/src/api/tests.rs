@@ -251,6 +251,24 @@ async fn bad_uploads_are_told_apart() {
     assert_eq!(world.spooled(), 0);
 }
 
+/// The management service itself stands for any web server.
+#[tokio::test]
+async fn failed_downloads_are_told_apart() {
+    let world = World::new().await;
+    let from = async |url: &str| {
+        let body = format!(r#"{{"name":"a","env":"python3","url":"{url}"}}"#);
+        world.post("/uploadURL", &body).await
+    };
+    let here = format!("localhost:{}", world.port);
+    from(&format!("http://{here}/none"))
+        .await
+        .check(502, &format!("{here} failed: it answers 404"));
+    from(&format!("http://{here}/list")).await.check(422, &format!("{here} sent is no zip"));
+    from("ftp://localhost/").await.check(422, "http:// or https://");
+    from("nonsense").await.check(422, "not a URL");
+    assert_eq!(world.spooled(), 0);
+}
+
 #[tokio::test]
 async fn json_is_answered_to_who_reads_it() {
     let world = World::new().await;

@@ -36,8 +36,9 @@ impl World {
     }
 
     async fn fetch_url(&self, url: &str) -> Result<String, DownloadError> {
-        let spooled = download(url, &self.config).await?;
-        let mut file = spooled.into_file();
+        let downloaded = download(url, &self.config).await?;
+        assert_eq!(downloaded.host, self.host);
+        let mut file = downloaded.archive.into_file();
         let mut text = String::new();
         std::io::Seek::rewind(&mut file).unwrap();
         file.read_to_string(&mut text).unwrap();
