@@ -5,9 +5,8 @@
 //! a few that start scripts and go when idle, and nothing initialised that it
 //! does not use. Must not know the server.
 //!
-//! A call: [`worker`] reads its frames, [`call`] runs it with the environment
-//! that [`cgi`] makes, in the process that [`process`] starts as [`script`]
-//! found out.
+//! A call: `worker` reads its frames, `call` runs it with the environment that
+//! `cgi` makes, in the process that `process` starts as `script` found out.
 
 mod call;
 mod cgi;
