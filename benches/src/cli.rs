@@ -12,7 +12,7 @@ use crate::bare_hyper;
 const EXAMPLES: &str = "\
 Examples:
   make bench                            5 rounds of 2 s each, about three minutes
-  tinyfaas-bench --quick                3 rounds of 1 s each, under a minute
+  make bench BENCH=--quick              3 rounds of 1 s each, under a minute
   tinyfaas-bench --json figures.json    the table, and the same for machines
   tinyfaas-bench --server ./tinyfaas-linux-arm64 --rounds 9 --seconds 5
 
