@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
 from blackbox.case import Run, SharedServerStops  # noqa: E402
-from blackbox.server import OUTPUT, REPOSITORY, Remote, Server, binary  # noqa: E402
+from blackbox.server import OUTPUT, SCRATCH, Remote, Server, binary  # noqa: E402
 
 # However a case hangs, the run ends.
 RUN_MAX_S = 20 * 60
@@ -105,7 +105,7 @@ def main():
         result = runner.run(load(options.k))
     finally:
         Server.stop_all()
-    shutil.rmtree(REPOSITORY / "tmp" / "test", ignore_errors=True)
+    shutil.rmtree(SCRATCH, ignore_errors=True)
 
     if options.v:
         for seconds, name in sorted(result.times, reverse=True)[:15]:

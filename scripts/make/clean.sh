@@ -69,11 +69,10 @@ fi
 kept=0
 for entry in tmp/* tmp/.[!.]*; do
     [ -e "$entry" ] || [ -L "$entry" ] || continue
-    held=0
-    for lock in "$entry/lock" "$entry"/*/lock; do
-        if [ -e "$lock" ] && is_held "${lock%/lock}"; then held=1; fi
-    done
-    if [ "$held" -eq 1 ]; then
+    held=$(find "$entry/" -name lock 2>/dev/null | while read -r lock; do
+        if is_held "${lock%/lock}"; then echo held; fi
+    done)
+    if [ -n "$held" ]; then
         echo "kept $entry: a running server holds it"
         kept=1
     else

@@ -48,11 +48,14 @@ def clean_environment():
     }
 
 
+# This run's own folder below ./tmp, which `make clean` removes.
+SCRATCH = REPOSITORY / "tmp" / f"test-{os.getpid()}"
+
+
 def scratch():
-    """A new folder below ./tmp, which `make clean` removes."""
-    base = REPOSITORY / "tmp" / "test"
-    base.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=base))
+    """A new folder of this run."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=SCRATCH))
 
 
 class Remote:

@@ -82,9 +82,9 @@ class Binary(Case):
         else:
             self.refused(answer, 422, "/no/such/interpreter")
 
-    def test_windows_line_ends_do_not_hang(self):
-        name = self.script("#!/bin/sh\r\nprintf hi\r\n")
-        self.assertIn(self.call(name).status, (200, 500))
+    def test_windows_line_ends_are_said(self):
+        answer = self.upload("windows", "binary", {"fn.sh": "#!/bin/sh\r\nprintf hi\r\n"})
+        self.refused(answer, 422, "line break")
 
 
 class Background(OwnServerCase):

@@ -59,7 +59,7 @@ def read_all_or_timeout(connection):
 
 
 class Headers(OwnServerCase):
-    settings = {"TF_HEADER_TIMEOUT": "1s", "TF_BODY_TIMEOUT": "1s"}
+    settings = {"TF_HEADER_TIMEOUT": "1s", "TF_BODY_TIMEOUT": "1s", "TF_IDLE_TIMEOUT": "2s"}
 
     def get(self, headers):
         return raw(self.server.http, f"GET /nobody HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n".encode())

@@ -155,7 +155,6 @@ class Node(Case):
             (folders.node_module("module.exports = 5"), ["function"]),
             (folders.node_module("process.exit(3)"), []),
             ({"package.json": "{", "index.js": ""}, ["package.json"]),
-            ({"index.js": "module.exports = (q, r) => r.send('')"}, ["package.json"]),
         ):
             with self.subTest(entries=entries):
                 name = new_name("broken")

@@ -94,8 +94,9 @@ class Python(Case):
         self.answers(name, "abc")
 
     def test_each_handler_has_a_folder_of_its_own(self):
-        name = self.python("import os\ndef fn(input, headers):\n    open('mine', 'a').write('x')\n    return os.getcwd()\n", threads=3)
-        folders = {self.call(name).text for _ in range(60)}
+        name = self.python("import os, time\ndef fn(input, headers):\n    time.sleep(0.2)\n    return os.getcwd()\n", threads=3)
+        with ThreadPoolExecutor(12) as pool:
+            folders = set(pool.map(lambda _: self.call(name).text, range(12)))
         self.assertGreater(len(folders), 1)
         for folder in folders:
             self.assertTrue(os.path.isdir(folder))
