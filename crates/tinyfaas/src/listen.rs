@@ -31,11 +31,11 @@ pub(crate) struct Bound {
 
 /// Why an endpoint has no sockets.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} for {endpoint}: {source}; {advice}")]
+#[error("cannot listen on {address} for {endpoint}: {problem}; {advice}")]
 pub(crate) struct ListenError {
     endpoint: &'static str,
     address: SocketAddr,
-    source: io::Error,
+    problem: io::Error,
     advice: String,
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn bind(endpoint: &Endpoint, port: u16) -> Result<Bound, ListenError>
     let mut tries = PORT_TRIES;
     loop {
         match bind_all(endpoint, addresses, port) {
-            Err(error) if port == 0 && tries > 0 && in_use(&error.source) => tries -= 1,
+            Err(error) if port == 0 && tries > 0 && in_use(&error.problem) => tries -= 1,
             other => return other,
         }
     }
@@ -70,12 +70,12 @@ fn bind_all(endpoint: &Endpoint, addresses: &[IpAddr], port: u16) -> Result<Boun
                 bound.skipped.push(format!("{ip} ({error})"));
                 last = Some((address, error));
             }
-            Err(source) => return Err(failure(endpoint, address, source)),
+            Err(problem) => return Err(failure(endpoint, address, problem)),
         }
     }
     match last {
-        Some((address, source)) if bound.listeners.is_empty() => {
-            Err(failure(endpoint, address, source))
+        Some((address, problem)) if bound.listeners.is_empty() => {
+            Err(failure(endpoint, address, problem))
         }
         _ => Ok(bound),
     }
@@ -105,17 +105,17 @@ fn family_missing(error: &io::Error) -> bool {
     error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-fn failure(endpoint: &Endpoint, address: SocketAddr, source: io::Error) -> ListenError {
+fn failure(endpoint: &Endpoint, address: SocketAddr, problem: io::Error) -> ListenError {
     let name = endpoint.name;
     let variable = name.to_ascii_uppercase();
-    let advice = if in_use(&source) {
+    let advice = if in_use(&problem) {
         format!("stop what uses that port, or give another: {variable}_PORT=0 takes any free one")
-    } else if source.kind() == io::ErrorKind::PermissionDenied {
+    } else if problem.kind() == io::ErrorKind::PermissionDenied {
         format!("ports under 1024 need root; give another by {variable}_PORT")
     } else {
         format!("see {variable}_ADDRESS and {variable}_PORT")
     };
-    ListenError { endpoint: name, address, source, advice }
+    ListenError { endpoint: name, address, problem, advice }
 }
 
 #[cfg(test)]

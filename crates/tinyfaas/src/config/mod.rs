@@ -197,6 +197,14 @@ mod tests {
     }
 
     #[test]
+    fn management_cannot_be_switched_off() {
+        let mistakes = read(&[("MANAGEMENT_PORT", "-1")]).expect_err("a mistake");
+        assert!(mistakes[0].contains("cannot be switched off"), "{mistakes:?}");
+        let config = read(&[("MANAGEMENT_PORT", "0")]).expect("valid");
+        assert_eq!(config.endpoint("management").port, Some(0));
+    }
+
+    #[test]
     fn all_mistakes_are_reported_at_once() {
         let mistakes = read(&[
             ("HTTP_PORT", "http"),

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(crate) enum Kind {
     /// A port: negative is off, 0 is the kernel's choice.
     Port,
+    /// A port that cannot be switched off.
+    NeededPort,
     /// IP addresses or `localhost`, separated by commas; `all` or empty is all.
     Addresses,
     /// A time: `300s`, `10min`, `500ms`, `1h`, or seconds.
@@ -51,6 +53,10 @@ impl Kind {
         let text = text.trim();
         match self {
             Self::Port => port(text).map(Value::Port),
+            Self::NeededPort => match port(text)? {
+                None => Err("it cannot be switched off: nothing else does its work yet".to_owned()),
+                port => Ok(Value::Port(port)),
+            },
             Self::Addresses => addresses(text).map(Value::Addresses),
             Self::Duration => duration(text).map(Value::Duration),
             Self::Bytes => bytes(text).map(Value::Bytes),
