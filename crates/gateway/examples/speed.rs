@@ -1,5 +1,5 @@
-//! Serves a handler that answers at once, through the gateway and, for
-//! comparison, by hyper alone. Drive both with a load generator:
+//! Serves handlers that do nothing (`/echo` answers at once, `/yield` when it is
+//! polled again), through the gateway and, for comparison, by hyper alone. Drive both with a load generator:
 //!
 //! ```text
 //! cargo run --release -p tinyfaas-gateway --example speed
@@ -22,11 +22,16 @@ use tinyfaas_model::{
 };
 use tokio::net::TcpListener;
 
-struct AtOnce(HandlerId);
+/// Answers with what it was sent: at once, or when it is polled again, as it is
+/// with a worker.
+struct Echo {
+    id: HandlerId,
+    at_once: bool,
+}
 
-impl Handler for AtOnce {
+impl Handler for Echo {
     fn id(&self) -> &HandlerId {
-        &self.0
+        &self.id
     }
 
     fn invoke(
@@ -35,15 +40,18 @@ impl Handler for AtOnce {
         place: Place,
     ) -> BoxFuture<'static, Result<Reply, HandlerError>> {
         Box::pin(async move {
+            if !self.at_once {
+                tokio::task::yield_now().await;
+            }
             drop(place);
             Ok(Reply { body: invocation.body, ..Reply::from_bytes(Bytes::new()) })
         })
     }
 }
 
-fn echo() -> Arc<Route> {
+fn echo(name: &str, at_once: bool) -> Arc<Route> {
     let handlers = HandlerSet::new(256);
-    handlers.add(Arc::new(AtOnce(HandlerId::new("echo-0"))), 64);
+    handlers.add(Arc::new(Echo { id: HandlerId::new(name), at_once }), 64);
     let limits = Limits {
         call_deadline: Duration::from_secs(300),
         start_timeout: Duration::from_secs(60),
@@ -52,7 +60,7 @@ fn echo() -> Arc<Route> {
         build_timeout: Duration::from_secs(600),
     };
     let function = FunctionSpec {
-        name: FunctionName::parse("echo").expect("it follows the rules"),
+        name: FunctionName::parse(name).expect("it follows the rules"),
         runtime: Runtime::Binary,
         threads: 1,
         envs: Vec::new(),
@@ -78,7 +86,8 @@ async fn bare(listener: TcpListener) -> std::io::Result<()> {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> std::io::Result<()> {
     let (mut writer, routes) = RoutesWriter::new();
-    writer.put(echo());
+    writer.put(echo("echo", true));
+    writer.put(echo("yield", false));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let gateway = Gateway::new(GatewayConfig::default(), routes);
     let endpoint = gateway.serve_http(vec![listener])?;

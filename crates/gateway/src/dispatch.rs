@@ -3,7 +3,8 @@
 //! Owns what is the same for every protocol. Must not know any of them, nor
 //! which backend runs a function.
 
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use tinyfaas_model::{
     Admission, Body, BodyError, HandlerError, Invocation, InvokeError, Patience, Refusal, Reply,
     Route, Routes, WaitingRoom,
 };
-use tokio::time::{Sleep, sleep_until, timeout_at};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::config::GatewayConfig;
 
@@ -66,7 +67,7 @@ impl Dispatch {
     ) -> Result<Reply, InvokeError> {
         let deadline = invocation.deadline;
         let after = route.function.limits.call_deadline;
-        let outcome = timeout_at(deadline.into(), self.try_handlers(route, invocation)).await;
+        let outcome = within(deadline, pin!(self.try_handlers(route, invocation))).await;
         let reply = outcome.unwrap_or(Err(InvokeError::DeadlineExceeded { after }))?;
         Ok(until_deadline(reply, deadline, after))
     }
@@ -102,11 +103,11 @@ impl Dispatch {
             let after = route.function.limits.call_deadline;
             let deadline = deadline(now(), after);
             invocation.deadline = deadline;
-            match timeout_at(deadline.into(), handler.invoke(invocation, place)).await {
-                Ok(Ok(reply)) => return Ok(until_deadline(reply, deadline, after)),
-                Ok(Err(HandlerError::Failed(error))) => return Err(error),
-                Ok(Err(HandlerError::NotStarted(unseen))) => invocation = *unseen,
-                Err(_) => return Err(InvokeError::DeadlineExceeded { after }),
+            match within(deadline, handler.invoke(invocation, place).as_mut()).await {
+                Some(Ok(reply)) => return Ok(until_deadline(reply, deadline, after)),
+                Some(Err(HandlerError::Failed(error))) => return Err(error),
+                Some(Err(HandlerError::NotStarted(unseen))) => invocation = *unseen,
+                None => return Err(InvokeError::DeadlineExceeded { after }),
             }
         }
         Err(self.nobody_took_it())
@@ -162,6 +163,28 @@ impl Dispatch {
             retry_after: self.retry_after,
         }
     }
+}
+
+/// What the future gives, or None where the deadline comes first. The future is
+/// not moved, and there is no timer until it has to be waited for.
+async fn within<F: Future + ?Sized>(
+    deadline: Instant,
+    mut future: Pin<&mut F>,
+) -> Option<F::Output> {
+    let mut timer = pin!(None::<Sleep>);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if timer.is_none() {
+            timer.set(Some(sleep_until(deadline.into())));
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// The time now, on the clock that timers follow.

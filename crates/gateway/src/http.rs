@@ -23,11 +23,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tinyfaas_model::{Body, CallId, CallTarget, FunctionName, Invocation, InvokeError};
+use tinyfaas_model::{
+    Body, BodyError, CallId, CallTarget, FunctionName, Invocation, InvokeError, Route,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -36,7 +39,7 @@ use tokio::time::{sleep, timeout};
 use self::body::RequestBody;
 use self::error::{CallError, Manner, Refused};
 use self::reply::{Deadline, ReplyBody};
-use self::request::{ASYNC, CALL_ID};
+use self::request::{CALL_ID, Seen};
 use self::socket::Socket;
 use self::stall::Streams;
 use self::watch::{Activity, CallMark, Connections, Entry, Watched};
@@ -183,10 +186,17 @@ async fn answer(
         Version::HTTP_2 => http.config.h2_send_bytes_max.max(1),
         _ => usize::MAX,
     };
-    let manner = Manner::of(request.version(), request.headers());
-    let mut response = match respond(http, activity, id, request).await {
+    let seen = request::look(request.headers());
+    let manner = Manner::of(request.version(), request.headers(), seen.accept);
+    let has_body = !request.body().is_end_stream();
+    let mut response = match respond(http, activity, id, &seen, request).await {
         Ok(response) => response,
-        Err(error) => error::respond(&error, manner, http.config.retry_after),
+        Err(error) => {
+            if has_body {
+                activity.set_unread();
+            }
+            error::respond(&error, manner, http.config.retry_after)
+        }
     };
     let told = HeaderValue::from_str(id.to_hex().as_str()).expect("hexadecimal digits are valid");
     response.headers_mut().insert(CALL_ID, told);
@@ -197,11 +207,12 @@ async fn respond(
     http: &Http,
     activity: &Arc<Activity>,
     id: CallId,
+    seen: &Seen,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, CallError> {
     let arrived = now();
     let (mut parts, incoming) = request.into_parts();
-    request::check(&mut parts, http.config.header_lines_max, activity)?;
+    request::check(&mut parts, seen, http.config.header_lines_max, activity)?;
     let Some(whole) = parts.uri.path_and_query() else { return Err(Refused::NoName.into()) };
     if whole == "*" {
         return Ok(status_only(StatusCode::NO_CONTENT));
@@ -210,9 +221,6 @@ async fn respond(
     let route = http.dispatch.find(name).map_err(|error| no_such_function(name, error))?;
     let after = route.function.limits.call_deadline;
     let at = deadline(arrived, after);
-    let body =
-        RequestBody::new(incoming, &http.config, at, activity).map_err(InvokeError::Request)?;
-    let later = parts.headers.contains_key(ASYNC);
     let head_only = parts.method == Method::HEAD;
     let mut invocation = Invocation {
         id,
@@ -222,22 +230,40 @@ async fn respond(
         body: Body::Empty,
         deadline: at,
     };
-    if later {
-        let mut held = http.held.share();
-        invocation.body = body.read_held(&mut held, http.config.retry_after).await?;
-        http.accepted.accept(route, invocation, held)?;
-        return Ok(status_only(StatusCode::ACCEPTED));
+    if seen.later {
+        return accept_later(http, activity, route, invocation, incoming).await;
     }
-    invocation.body = receive(body, http).await.map_err(InvokeError::Request)?;
+    if !incoming.is_end_stream() {
+        let body =
+            RequestBody::new(incoming, &http.config, at, activity).map_err(InvokeError::Request)?;
+        invocation.body = receive(body, http).await.map_err(InvokeError::Request)?;
+    }
     let reply = http.dispatch.run(route, invocation).await?;
     Ok(reply::respond(reply, head_only, Deadline { at, after }).await?)
 }
 
+/// Reads the body of an asynchronous call, and leaves the call to be run.
+async fn accept_later(
+    http: &Http,
+    activity: &Arc<Activity>,
+    route: Arc<Route>,
+    mut invocation: Invocation,
+    incoming: Incoming,
+) -> Result<Response<Body>, CallError> {
+    let mut held = http.held.share();
+    if !incoming.is_end_stream() {
+        let body = RequestBody::new(incoming, &http.config, invocation.deadline, activity)
+            .map_err(InvokeError::Request)?;
+        invocation.body = body.read_held(&mut held, http.config.retry_after).await?;
+    }
+    http.accepted.accept(route, invocation, held)?;
+    Ok(status_only(StatusCode::ACCEPTED))
+}
+
 /// Reads a small body whole, so that a slow sender takes no place; lets a large
 /// one, or one of unknown length, come as it is read.
-async fn receive(body: RequestBody, http: &Http) -> Result<Body, tinyfaas_model::BodyError> {
+async fn receive(body: RequestBody, http: &Http) -> Result<Body, BodyError> {
     match body.length() {
-        Some(0) => Ok(Body::Empty),
         Some(bytes) if bytes <= http.config.whole_body_bytes_max as u64 => {
             body.read_small(http.held.share()).await
         }

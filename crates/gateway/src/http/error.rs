@@ -103,8 +103,9 @@ pub(super) struct Manner {
 }
 
 impl Manner {
-    pub(super) fn of(version: Version, headers: &HeaderMap) -> Self {
-        let json = headers.get_all(ACCEPT).iter().any(names_json);
+    /// `accept` tells whether there is such a header at all.
+    pub(super) fn of(version: Version, headers: &HeaderMap, accept: bool) -> Self {
+        let json = accept && headers.get_all(ACCEPT).iter().any(names_json);
         Self { json, h1: version < Version::HTTP_2 }
     }
 }

@@ -98,6 +98,31 @@ mod tests {
         check(&[], 1, &line, false);
     }
 
+    proptest::proptest! {
+        /// However the bytes are cut into reads, the same is found, and nothing
+        /// that is no line of the head.
+        #[test]
+        fn it_does_not_matter_how_a_head_is_cut(
+            value in "[ -~]{0,40}",
+            has in proptest::bool::ANY,
+            cuts in proptest::collection::vec(0_usize..200, 0..6),
+        ) {
+            let line = if has { "content-length: 3\r\n" } else { "" };
+            let head = format!("POST /f HTTP/1.1\r\na: {value}\r\n{line}\r\ncontent-length: 3\r\n");
+            let mut copy = HeadCopy::default();
+            let mut rest = head.as_bytes();
+            for cut in cuts {
+                let (read, more) = rest.split_at(cut.min(rest.len()));
+                copy.extend(read);
+                rest = more;
+            }
+            copy.extend(rest);
+            copy.taken();
+            let found = copy.has_line(&[b"POST", b"/f", b"HTTP/1.1"], &CONTENT_LENGTH);
+            proptest::prop_assert_eq!(found, has);
+        }
+    }
+
     #[test]
     fn a_head_that_was_taken_makes_room() {
         let mut copy = HeadCopy::default();

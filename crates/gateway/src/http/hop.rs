@@ -25,12 +25,14 @@ const NAMES: [HeaderName; 10] = [
     UPGRADE,
 ];
 
-/// Removes them, and those that a Connection header names.
+/// Whether this is one of them.
+pub(super) fn is(name: &HeaderName) -> bool {
+    NAMES.contains(name)
+}
+
+/// Removes them, and those that a Connection header names. Most messages have
+/// none: to look first is cheaper.
 pub(super) fn remove(headers: &mut HeaderMap) {
-    // Most messages have none: looking is cheaper than ten removals.
-    if !headers.keys().any(|name| NAMES.contains(name)) {
-        return;
-    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

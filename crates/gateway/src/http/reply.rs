@@ -83,7 +83,9 @@ fn clean(headers: &mut HeaderMap) -> Option<HeaderValue> {
     if headers.is_empty() {
         return None;
     }
-    hop::remove(headers);
+    if headers.keys().any(hop::is) {
+        hop::remove(headers);
+    }
     headers.remove(DATE);
     headers.remove(CALL_ID);
     let length = headers.remove(CONTENT_LENGTH)?;

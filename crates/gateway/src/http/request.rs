@@ -4,7 +4,8 @@
 //! headers a function sees. Must not know functions nor handlers.
 
 use ::http::header::{
-    CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    ACCEPT, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING,
 };
 use ::http::request::Parts;
 use ::http::{Method, Version};
@@ -19,9 +20,41 @@ pub(super) const CALL_ID: HeaderName = HeaderName::from_static("x-tinyfaas-call-
 /// With any value: run the call later.
 pub(super) const ASYNC: HeaderName = HeaderName::from_static("x-tinyfaas-async");
 
+/// What one look at a request's headers finds: most have little of it, and to
+/// look once is cheaper than to ask for each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Run the call later.
+    pub(super) later: bool,
+    /// An error may be told in another manner.
+    pub(super) accept: bool,
+    hosts: usize,
+    cookies: usize,
+    transfer_encoding: bool,
+    hop_by_hop: bool,
+    /// Headers that are for the server alone.
+    ours: bool,
+}
+
+/// Looks at a request's headers.
+pub(super) fn look(headers: &HeaderMap) -> Seen {
+    let mut seen = Seen::default();
+    for name in headers.iter().map(|(name, _)| name) {
+        seen.hosts += usize::from(name == HOST);
+        seen.cookies += usize::from(name == COOKIE);
+        seen.accept |= name == ACCEPT;
+        seen.transfer_encoding |= name == TRANSFER_ENCODING;
+        seen.hop_by_hop |= hop::is(name);
+        seen.later |= name == ASYNC;
+        seen.ours |= name == EXPECT || name == CALL_ID;
+    }
+    seen
+}
+
 /// Checks a request's head and leaves what a function may see of it.
 pub(super) fn check(
     parts: &mut Parts,
+    seen: &Seen,
     lines_max: usize,
     activity: &Activity,
 ) -> Result<(), Refused> {
@@ -34,8 +67,13 @@ pub(super) fn check(
         return Err(Refused::TooManyHeaders { lines, limit: lines_max });
     }
     if parts.version < Version::HTTP_2 {
-        check_h1(parts, activity)?;
-    } else {
+        if seen.hosts > 1 || (seen.hosts == 0 && parts.version == Version::HTTP_11) {
+            return Err(Refused::Host);
+        }
+        if seen.transfer_encoding && had_length(parts, activity) {
+            return Err(Refused::TwoLengths);
+        }
+    } else if seen.cookies > 1 {
         join_cookies(&mut parts.headers);
     }
     // The target's host, where it has one, is the one that counts (RFC 9112,
@@ -45,22 +83,14 @@ pub(super) fn check(
     {
         parts.headers.insert(HOST, host);
     }
-    hop::remove(&mut parts.headers);
-    // Said to the server, and answered by it.
-    parts.headers.remove(EXPECT);
-    // Nobody but the gateway names a call.
-    parts.headers.remove(CALL_ID);
-    Ok(())
-}
-
-fn check_h1(parts: &Parts, activity: &Activity) -> Result<(), Refused> {
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() || (host.is_none() && parts.version == Version::HTTP_11) {
-        return Err(Refused::Host);
+    if seen.hop_by_hop {
+        hop::remove(&mut parts.headers);
     }
-    if parts.headers.contains_key(TRANSFER_ENCODING) && had_length(parts, activity) {
-        return Err(Refused::TwoLengths);
+    if seen.ours {
+        // Said to the server, and answered by it.
+        parts.headers.remove(EXPECT);
+        // Nobody but the gateway names a call.
+        parts.headers.remove(CALL_ID);
     }
     Ok(())
 }
@@ -79,10 +109,6 @@ fn had_length(parts: &Parts, activity: &Activity) -> bool {
 /// HTTP/2 may split a cookie header; a function sees it whole (RFC 9113, section
 /// 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(COOKIE).iter();
-    if crumbs.next().is_none() || crumbs.next().is_none() {
-        return;
-    }
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, whole);

@@ -89,6 +89,18 @@ async fn a_refused_body_does_not_reset_the_connection() {
 }
 
 #[tokio::test]
+async fn nor_does_a_body_that_nobody_asked_for() {
+    let server = serve(GatewayConfig::default()).await;
+    let mut client = server.connect().await;
+    let body = vec![b'x'; 4 << 20];
+    let head = "POST /unknown HTTP/1.1\r\nhost: h\r\ncontent-length: ";
+    client.send(format!("{head}{}\r\n\r\n", body.len())).await;
+    assert!(client.try_send(&body).await);
+    assert_eq!(client.response().await.status, 404);
+    client.ended().await;
+}
+
+#[tokio::test]
 async fn a_body_that_grows_too_large_is_refused_then() {
     let server = serve(small()).await;
     let mut client = server.connect().await;
