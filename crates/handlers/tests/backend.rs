@@ -124,6 +124,8 @@ async fn run_all(data: &Path, process: SpawnerProcess) -> ExitCode {
     }
     backend.shutdown().await;
     assert!(!data.join("functions").exists(), "shutdown removes the deployments");
+    let pid = spawner.pid().expect("it was started anew");
+    contract::until("the guards are gone", || descendants(pid).is_empty()).await;
     spawner.shutdown().await;
     println!("{} passed, {} skipped, {} failed", tally.passed, tally.skipped, tally.failed);
     if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -149,7 +151,10 @@ fn subject(data: &Path, spawner: &Arc<Spawner>, backend: &Arc<ProcessBackend>) -
     let left = move || {
         let mut left = files(&functions);
         let processes = spawner.pid().map(descendants).unwrap_or_default();
-        left.extend(processes.into_iter().map(|pid| format!("process {pid}")));
+        // A guard says that all is gone, and goes itself a moment later.
+        let named = processes.into_iter().map(|pid| (pid, name_of(pid)));
+        let workers = named.filter(|(_, name)| name != "tinyfaas-guard" && !name.is_empty());
+        left.extend(workers.map(|(pid, name)| format!("process {pid} {name}")));
         left
     };
     Subject { backend: Arc::clone(backend) as Arc<dyn Backend>, left: Box::new(left), uploads }
@@ -158,6 +163,12 @@ fn subject(data: &Path, spawner: &Arc<Spawner>, backend: &Arc<ProcessBackend>) -
 fn files(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap();
     entries.map(|entry| entry.unwrap().path().display().to_string()).collect()
+}
+
+/// Empty where it has gone meanwhile.
+fn name_of(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 /// All processes below one.
@@ -250,8 +261,8 @@ async fn missing_installers(data: &Path, spawner: &Arc<Spawner>) -> Verdict {
     write_program(
         &python,
         &format!(
-            "#!/bin/sh\ncase $1 in\n-I) printf 'tinyfaas\\t{path}\\t3\\t9\\t0\\n';;\n\
-             *) echo 'No module named pip' >&2; exit 1;;\nesac\n"
+            "#!/bin/sh\ncase $* in\n*'-m pip'*) echo 'No module named pip' >&2; exit 1;;\n\
+             *) printf 'tinyfaas\\t{path}\\t3\\t9\\t0\\n';;\nesac\n"
         ),
     );
     let backend = backend_with(data, "installers", &bin, spawner).await;

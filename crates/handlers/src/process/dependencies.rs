@@ -129,7 +129,9 @@ pub(super) fn pip_args(
     wheels: &[PathBuf],
     index: bool,
 ) -> Vec<OsString> {
-    let mut args: Vec<OsString> = ["-m", "pip", "install", "--no-input"].map(Into::into).into();
+    // Isolated: a `json.py` of the function must not become pip's.
+    let pip = ["-I", "-m", "pip", "install", "--no-input"];
+    let mut args: Vec<OsString> = pip.map(Into::into).into();
     args.extend(["--disable-pip-version-check", "--no-warn-script-location"].map(Into::into));
     args.extend(["--cache-dir".into(), cache.into(), "--target".into(), target.into()]);
     if !index {

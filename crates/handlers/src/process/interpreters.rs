@@ -53,6 +53,7 @@ pub(super) type Missing = String;
 /// All that was found.
 pub(super) struct Interpreters {
     python: Result<Interpreter, Missing>,
+    python_worker: PathBuf,
     node: Result<Interpreter, Missing>,
     shell: Result<(), Missing>,
     program: PathBuf,
@@ -70,10 +71,19 @@ impl Interpreters {
     /// If the workers' code cannot be written.
     pub(super) async fn find(config: &ProcessConfig, spawner: &Spawner) -> io::Result<Self> {
         std::fs::create_dir_all(&config.runtimes_dir)?;
-        std::fs::write(config.runtimes_dir.join("worker.py"), PYTHON_WORKER)?;
+        let python_source = config.runtimes_dir.join("worker.py");
+        std::fs::write(&python_source, PYTHON_WORKER)?;
         std::fs::write(config.runtimes_dir.join("worker.js"), NODE_WORKER)?;
-        let (python, node) =
-            tokio::join!(look_for(&PYTHON, config, spawner), look_for(&NODE, config, spawner));
+        let python = async {
+            let python = look_for(&PYTHON, config, spawner).await;
+            let worker = match &python {
+                Ok(python) => compile(python, python_source, config, spawner).await,
+                Err(_) => python_source,
+            };
+            (python, worker)
+        };
+        let ((python, python_worker), node) =
+            tokio::join!(python, look_for(&NODE, config, spawner));
         if let Ok(node) = &node
             && node.version < NODE_CURRENT
         {
@@ -88,6 +98,7 @@ impl Interpreters {
         };
         Ok(Self {
             python,
+            python_worker,
             node,
             shell,
             program: config.program.clone(),
@@ -121,7 +132,7 @@ impl Interpreters {
         match runtime {
             Runtime::Python3 => {
                 let found = self.python.clone()?;
-                let worker = self.runtimes_dir.join("worker.py").into();
+                let worker = self.python_worker.clone().into();
                 let args = vec!["-I".into(), "-S".into(), "-u".into(), worker];
                 Ok(Program { search_path: path_with(&found.path), path: found.path, args })
             }
@@ -144,7 +155,7 @@ impl Interpreters {
     /// What is missing, and what to install.
     pub(super) async fn pip(&self, spawner: &Spawner) -> Result<PathBuf, Missing> {
         let python = self.python.clone()?.path;
-        let args = ["-m", "pip", "--version"];
+        let args = ["-I", "-m", "pip", "--version"];
         // Only success is remembered: what is missing may be installed meanwhile.
         let ask = || async {
             let (path, limit) = (&self.search_path, self.probe_timeout);
@@ -276,6 +287,29 @@ async fn look_for(
             "asking for its version took longer than {:?}; {}",
             config.probe_timeout, kind.install
         )),
+    }
+}
+
+/// Compiles Python's worker: Python itself keeps no compiled form of a program
+/// that it is started with, and would compile it at each start of a handler.
+/// Returns what is to be started.
+async fn compile(
+    python: &Interpreter,
+    source: PathBuf,
+    config: &ProcessConfig,
+    spawner: &Spawner,
+) -> PathBuf {
+    let compiled = source.with_extension("pyc");
+    let (from, to) = (source.to_string_lossy(), compiled.to_string_lossy());
+    let program = "import py_compile,sys;py_compile.compile(*sys.argv[1:],doraise=True)";
+    let args = ["-I", "-S", "-c", program, &from, &to];
+    let (path, limit) = (&config.search_path, config.probe_timeout);
+    match probe(spawner, &python.path, &args, path, limit).await {
+        Ok(_) => compiled,
+        Err(how) => {
+            tracing::debug!("the Python worker is not compiled, it starts slower: {how}");
+            source
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use tinyfaas_model::Runtime;
 pub(super) enum Behaviour {
     /// Replies with its body.
     Echo,
-    /// `MS TEXT`: prints `begun MS TEXT`, waits, replies with the body. `never`
-    /// does not end, whatever it is told.
+    /// Takes the path of a file: prints `begun PATH`, waits until the file is
+    /// there, replies with the body. `never` does not end, whatever it is told.
     Slow,
     /// Replies with its variables, a line each.
     Environment,
@@ -54,10 +54,9 @@ fn python(behaviour: Behaviour) -> &'static str {
     match behaviour {
         Behaviour::Echo => "def fn(input, headers):\n    return input\n",
         Behaviour::Slow => {
-            "import time\n\
-             def fn(input, headers):\n    print('begun', input)\n\
-             \x20   while input == 'never':\n        time.sleep(1)\n\
-             \x20   time.sleep(int(input.split()[0]) / 1000)\n    return input\n"
+            "import os, time\ndef fn(input, headers):\n    print('begun', input)\n\
+             \x20   while not os.path.exists(input):\n        time.sleep(0.005)\n\
+             \x20   return input\n"
         }
         Behaviour::Environment => {
             "import os\ndef fn(input):\n\
@@ -92,8 +91,9 @@ fn node(behaviour: Behaviour) -> &'static str {
         Behaviour::Echo => "module.exports = (req, res) => res.send(req.body)\n",
         Behaviour::Slow => {
             "module.exports = (req, res) => {\n  console.log('begun', req.body)\n\
-             \x20 if (req.body === 'never') return\n\
-             \x20 setTimeout(() => res.send(req.body), parseInt(req.body))\n}\n"
+             \x20 const look = () => require('fs').existsSync(req.body)\n\
+             \x20   ? res.send(req.body) : setTimeout(look, 5)\n\
+             \x20 if (req.body !== 'never') look()\n}\n"
         }
         Behaviour::Environment => {
             "module.exports = (req, res) => res.send(\n\
@@ -124,8 +124,8 @@ fn shell(behaviour: Behaviour) -> &'static str {
     match behaviour {
         Behaviour::Echo => "#!/bin/sh\nexec cat\n",
         Behaviour::Slow => {
-            "#!/bin/sh\ninput=$(cat)\necho \"begun $input\" >&2\nset -- $input\n\
-             sleep \"$(printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)))\"\nprintf %s \"$input\"\n"
+            "#!/bin/sh\ninput=$(cat)\necho \"begun $input\" >&2\n\
+             while ! [ -e \"$input\" ]; do sleep 0.02; done\nprintf %s \"$input\"\n"
         }
         Behaviour::Environment => "#!/bin/sh\nexec env\n",
         Behaviour::Crash => {

@@ -72,6 +72,9 @@ pub(crate) const CASES: &[(&str, Case)] = cases![
     vendored_dependencies_need_no_network,
 ];
 
+/// Makes the names of uploads and signals different.
+static FILES: AtomicUsize = AtomicUsize::new(0);
+
 /// One environment on one backend.
 pub(crate) struct Bench<'s> {
     backend: &'s dyn Backend,
@@ -79,7 +82,6 @@ pub(crate) struct Bench<'s> {
     uploads_dir: &'s Path,
     pub(crate) runtime: Runtime,
     log: Arc<Lines>,
-    uploads: AtomicUsize,
 }
 
 /// A log that a case can read.
@@ -110,14 +112,14 @@ struct Answer {
 impl<'s> Bench<'s> {
     pub(crate) fn new(subject: &'s Subject, runtime: Runtime) -> Self {
         let (backend, left) = (&*subject.backend, &*subject.left);
-        let (log, uploads) = (Arc::default(), AtomicUsize::new(0));
-        Self { backend, left, uploads_dir: &subject.uploads, runtime, log, uploads }
+        let log = Arc::default();
+        Self { backend, left, uploads_dir: &subject.uploads, runtime, log }
     }
 
     /// A bench for another backend, of which nothing is seen from outside.
     pub(crate) fn over(backend: &'s dyn Backend, uploads_dir: &'s Path, runtime: Runtime) -> Self {
-        let (log, uploads) = (Arc::default(), AtomicUsize::new(0));
-        Self { backend, left: &Vec::new, uploads_dir, runtime, log, uploads }
+        let log = Arc::default();
+        Self { backend, left: &Vec::new, uploads_dir, runtime, log }
     }
 
     /// Builds an echo with this `requirements.txt`.
@@ -156,7 +158,7 @@ impl<'s> Bench<'s> {
 
     /// A folder with these files, as an upload leaves it.
     fn folder(&self, files: &[(&str, &str)]) -> PathBuf {
-        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
         let folder = self.uploads_dir.join(format!("{}-{number}", self.runtime));
         for (name, text) in files {
             let path = folder.join(name);
@@ -164,6 +166,12 @@ impl<'s> Bench<'s> {
             fs::write(path, text).unwrap();
         }
         folder
+    }
+
+    /// The path of a file that is not there, for [`Behaviour::Slow`].
+    fn signal(&self) -> String {
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        self.uploads_dir.join(format!("{}-signal-{number}", self.runtime)).display().to_string()
     }
 
     fn log(&self) -> Arc<dyn LogSink> {
@@ -273,7 +281,7 @@ async fn read(reply: Reply) -> Result<Answer, InvokeError> {
     Ok(Answer { status, failed, body: String::from_utf8_lossy(&bytes).into_owned() })
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "still not so: {what}");
@@ -302,21 +310,24 @@ async fn large_bodies_pass_both_ways(bench: &Bench<'_>) -> Verdict {
 }
 
 async fn many_calls_run_at_once(bench: &Bench<'_>) -> Verdict {
-    const CALLS: usize = 8;
     let deployment = bench.deploy(Behaviour::Slow).await;
-    let start = Instant::now();
+    let files: Vec<_> = (0..8).map(|_| bench.signal()).collect();
     let mut calls = tokio::task::JoinSet::new();
-    for number in 0..CALLS {
+    for file in &files {
         let (handler, place) = admit(&*deployment).await.unwrap();
-        let running = handler.invoke(invocation(format!("500 {number}"), PATIENCE), place);
-        calls.spawn(async move { (number, read(running.await.unwrap()).await.unwrap()) });
+        let running = handler.invoke(invocation(file.clone(), PATIENCE), place);
+        let file = file.clone();
+        calls.spawn(async move { (file, read(running.await.unwrap()).await.unwrap()) });
     }
+    // None ends before all have begun.
+    for file in &files {
+        until("all calls have begun", || bench.log.has(file)).await;
+    }
+    files.iter().for_each(|file| fs::write(file, "").unwrap());
     while let Some(done) = calls.join_next().await {
-        let (number, answer) = done.unwrap();
-        assert_eq!(answer.body, format!("500 {number}"));
+        let (file, answer) = done.unwrap();
+        assert_eq!(answer.body, file);
     }
-    let took = start.elapsed();
-    assert!(took < Duration::from_millis(500) * 4, "{CALLS} calls took {took:?}");
     bench.destroy(deployment).await;
     Verdict::Passed
 }
@@ -412,7 +423,8 @@ async fn a_call_that_never_ends_costs_its_handler_but_not_its_neighbours(
     let deployment = bench.deploy(Behaviour::Slow).await;
     let (handler, place) = admit(&*deployment).await.unwrap();
     let first = handler.id().clone();
-    let neighbour = tokio::spawn(handler.invoke(invocation("2500 neighbour", PATIENCE), place));
+    let file = bench.signal();
+    let neighbour = tokio::spawn(handler.invoke(invocation(file.clone(), PATIENCE), place));
     let deadline = Duration::from_millis(100);
     let stuck = call_within(&*deployment, "never", deadline).await.unwrap_err();
     assert_eq!(stuck, InvokeError::DeadlineExceeded { after: deadline });
@@ -426,10 +438,12 @@ async fn a_call_that_never_ends_costs_its_handler_but_not_its_neighbours(
         assert!(start.elapsed() < PATIENCE, "the handler is not replaced");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(!neighbour.is_finished(), "the replacement came too late to say anything");
-    assert_eq!(call(&*deployment, "0 new").await.unwrap().body, "0 new");
+    // The new one works, and so does the old one's other call.
+    assert_eq!(call(&*deployment, "/").await.unwrap().body, "/");
+    assert!(!neighbour.is_finished(), "nothing has ended it");
+    fs::write(&file, "").unwrap();
     let reply = tokio::time::timeout(PATIENCE, neighbour).await.unwrap().unwrap().unwrap();
-    assert_eq!(read(reply).await.unwrap().body, "2500 neighbour");
+    assert_eq!(read(reply).await.unwrap().body, file);
     until("the log says so", || bench.log.has("did not end")).await;
     bench.destroy(deployment).await;
     Verdict::Passed
@@ -438,13 +452,15 @@ async fn a_call_that_never_ends_costs_its_handler_but_not_its_neighbours(
 async fn a_cancelled_call_gives_its_place_back(bench: &Bench<'_>) -> Verdict {
     let deployment = bench.deploy(Behaviour::Slow).await;
     let (handler, place) = admit(&*deployment).await.unwrap();
-    let running = tokio::spawn(handler.invoke(invocation("300 x", PATIENCE), place));
-    until("the call runs", || bench.log.has("begun 300 x")).await;
+    let file = bench.signal();
+    let running = tokio::spawn(handler.invoke(invocation(file.clone(), PATIENCE), place));
+    until("the call runs", || bench.log.has(&file)).await;
     running.abort();
     assert!(running.await.is_err());
+    fs::write(&file, "").unwrap();
     let set = deployment.handlers();
     until("its place is free", || set.load() == (0, 0)).await;
-    assert_eq!(call(&*deployment, "0 next").await.unwrap().body, "0 next");
+    assert_eq!(call(&*deployment, "/").await.unwrap().body, "/");
     bench.destroy(deployment).await;
     Verdict::Passed
 }
@@ -515,16 +531,24 @@ async fn a_start_that_takes_too_long_is_ended(bench: &Bench<'_>) -> Verdict {
     if bench.runtime == Runtime::Binary {
         return Verdict::Skipped("a script is not run before its first call".into());
     }
+    let files = functions::files(bench.runtime, Behaviour::HangsWhileLoading);
     let mut spec = bench.spec();
     spec.limits.start_timeout = Duration::from_millis(500);
-    let files = functions::files(bench.runtime, Behaviour::HangsWhileLoading);
-    match bench.try_deploy(&files, spec).await.map(drop).unwrap_err() {
-        DeployError::StartTimedOut { after, output } => {
-            assert_eq!(after, Duration::from_millis(500));
-            assert!(output.contains("loading"), "{output}");
+    // On a busy machine the interpreter itself may take longer.
+    let output = loop {
+        let timeout = spec.limits.start_timeout;
+        match bench.try_deploy(&files, spec.clone()).await.map(drop).unwrap_err() {
+            DeployError::StartTimedOut { after, output } if !output.is_empty() => {
+                assert_eq!(after, timeout);
+                break output;
+            }
+            DeployError::StartTimedOut { .. } if timeout < PATIENCE => {
+                spec.limits.start_timeout = timeout * 2;
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
-    }
+    };
+    assert!(output.contains("loading"), "{output}");
     assert_eq!(left(bench), Vec::<String>::new(), "something is left");
     Verdict::Passed
 }
