@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{
     Pid, Resource, Rlimit, getrlimit, kill_process, set_child_subreaper, setrlimit, setsid,
@@ -123,7 +124,7 @@ impl Host {
             let timeout = self.timeout();
             let buffer = rustix::buffer::spare_capacity(&mut events);
             match epoll::wait(&self.epoll, buffer, timeout.as_ref()) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(io::Error::from(error).into()),
             }
             for event in &events {
@@ -272,6 +273,9 @@ impl Host {
                     let _ = epoll::delete(&self.epoll, &guard.control);
                     break;
                 }
+                // It ended without reading that it should: what it said is still
+                // there behind this error, which comes once.
+                Err(Errno::CONNRESET | Errno::INTR) => {}
                 Err(_) => break,
             }
         }
