@@ -103,7 +103,7 @@ class UploadUrl(FromSite):
 
     def test_what_is_no_zip_is_refused(self):
         self.answers_by_path["/page"] = sends(b"<html>not a zip</html>")
-        self.refused(self.fetch("/page"), FAILED, "zip")
+        self.refused(self.fetch("/page"), (400, 422), "zip")
 
     def test_a_host_that_does_not_answer_is_reported(self):
         self.refused(self.fetch("http://127.0.0.1:1/x.zip"), FAILED, "127.0.0.1")

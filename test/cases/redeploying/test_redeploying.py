@@ -125,7 +125,11 @@ class Redeploying(Case):
         with Load(self, name) as load:
             self.assertEqual(self.manage("/delete", {"name": name}).status, 200)
             self.eventually(lambda: load.troubles, bool, "unknown to its callers")
-        self.assertEqual({trouble.split()[1] for trouble in load.troubles}, {"404"})
+        # A connection may be closed behind such an answer; nothing else is heard.
+        told = {trouble.split()[1] for trouble in load.troubles}
+        self.assertLessEqual(told, {"404", "BrokenPipeError", "ConnectionResetError", "RemoteDisconnected"})
+        self.assertIn("404", told)
+        self.assertEqual({version for _, version in load.answers if version.startswith("v")}, {"v0"})
 
     def test_deploying_again_and_again_leaks_nothing(self):
         from blackbox.server import Server
