@@ -187,7 +187,8 @@ impl Connection {
             if self.socket.readable().await.is_err() {
                 return Ending::Closed;
             }
-            // Parts of the buffer may be in use still; then this is a new one.
+            // An idle worker's connection holds no buffer, and a busy one's parts
+            // may be in use still: then this is a new one.
             if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
                 buffer.reserve(READ_BYTES);
             }
@@ -199,6 +200,9 @@ impl Connection {
             }
             if let Err(violation) = self.take_all(&mut buffer) {
                 return Ending::Broke(violation);
+            }
+            if buffer.is_empty() {
+                buffer = BytesMut::new();
             }
             tokio::task::consume_budget().await;
         }

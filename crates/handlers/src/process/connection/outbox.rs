@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 /// is long gone.
 const ROUNDS_MAX: usize = 4;
 /// A buffer that has grown beyond this many bytes is not kept for the next round.
-const KEPT_BYTES_MAX: usize = 64 << 10;
+const KEPT_BYTES_MAX: usize = 16 << 10;
 
 /// Frames on their way to one worker.
 #[derive(Default)]

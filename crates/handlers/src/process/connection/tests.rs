@@ -33,20 +33,21 @@ struct Worker {
 
 impl Worker {
     async fn frame(&mut self) -> Frame {
-        let frame = async {
-            loop {
-                if let Some(frame) = wire::decode(&mut self.buffer).unwrap() {
-                    return frame;
-                }
-                self.socket.readable().await.unwrap();
-                self.buffer.reserve(1 << 16);
-                match self.socket.try_read_buf(&mut self.buffer) {
-                    Ok(bytes) => assert_ne!(bytes, 0, "the server closed the socket"),
-                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-                }
+        tokio::time::timeout(PATIENCE, self.next()).await.expect("a frame")
+    }
+
+    async fn next(&mut self) -> Frame {
+        loop {
+            if let Some(frame) = wire::decode(&mut self.buffer).unwrap() {
+                return frame;
             }
-        };
-        tokio::time::timeout(PATIENCE, frame).await.expect("a frame")
+            self.socket.readable().await.unwrap();
+            self.buffer.reserve(1 << 16);
+            match self.socket.try_read_buf(&mut self.buffer) {
+                Ok(bytes) => assert_ne!(bytes, 0, "the server closed the socket"),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
     }
 
     async fn expect(&mut self, kind: Kind) -> Frame {
@@ -634,4 +635,124 @@ async fn a_worker_is_ready_when_it_says_so() {
     check_load(early, broke(Violation::Unexpected(Kind::Pong))).await;
     let nonsense = WireError::BadPayload(Kind::Ready, "not the JSON it is");
     check_load(ready("nonsense"), broke(nonsense.into())).await;
+}
+
+/// A worker that echoes every call, part by part, within its credit, and ends
+/// cancelled ones.
+async fn echo(mut worker: Worker) {
+    struct Echo {
+        replied: bool,
+        waiting: BytesMut,
+        ended: bool,
+        credit: usize,
+    }
+    let mut calls = std::collections::HashMap::<u32, Echo>::new();
+    loop {
+        let mut frame = worker.next().await;
+        match frame.kind {
+            Kind::Call => {
+                let (_, _, body) = wire::parse_call(&frame.payload).unwrap();
+                let waiting = BytesMut::from(&body[..]);
+                frame.payload = body;
+                let echo = Echo { replied: false, waiting, ended: false, credit: CREDIT_BYTES };
+                assert!(calls.insert(frame.call, echo).is_none(), "a number that is in use");
+            }
+            Kind::Body => match calls.get_mut(&frame.call) {
+                Some(echo) => echo.waiting.extend_from_slice(&frame.payload),
+                None => continue,
+            },
+            Kind::Credit => match calls.get_mut(&frame.call) {
+                Some(echo) => echo.credit += parse_credit(&frame.payload).unwrap() as usize,
+                None => continue,
+            },
+            Kind::Cancel => {
+                if calls.remove(&frame.call).is_some() {
+                    worker.send(Kind::Ended, Flags::NONE, frame.call, b"").await;
+                }
+                continue;
+            }
+            kind => panic!("{kind:?}"),
+        }
+        let number = frame.call;
+        let echo = calls.get_mut(&number).unwrap();
+        if matches!(frame.kind, Kind::Call | Kind::Body) {
+            echo.ended |= frame.flags.has(Flags::END);
+            let bytes = u32::try_from(frame.payload.len()).unwrap();
+            if bytes > 0 && !echo.ended {
+                worker.send(Kind::Credit, Flags::NONE, number, &bytes.to_le_bytes()).await;
+            }
+        }
+        loop {
+            let part = echo.waiting.split_to(echo.waiting.len().min(echo.credit).min(50_000));
+            echo.credit -= part.len();
+            let last = echo.ended && echo.waiting.is_empty();
+            if part.is_empty() && !last {
+                break;
+            }
+            let flags = Flags::end_if(last);
+            if echo.replied {
+                worker.send(Kind::Body, flags, number, &part).await;
+            } else {
+                worker.reply(number, &part, flags).await;
+                echo.replied = true;
+            }
+            if last {
+                calls.remove(&number);
+                break;
+            }
+        }
+    }
+}
+
+/// A caller that reads all, or leaves somewhere on the way.
+async fn try_one(set: Arc<HandlerSet>, seed: usize) {
+    let length = [0, 1, 64, 5_000, 70_000, 300_000, 900_000][seed % 7];
+    let sent = Bytes::from(vec![u8::try_from(seed % 251).unwrap(); length]);
+    let room = WaitingRoom::new(1024);
+    let Admission { handler, place } = set.admit(Patience::Accepted, &room).await.unwrap();
+    let body = if seed.is_multiple_of(3) {
+        let (sender, body) = streamed();
+        let parts = sent.clone();
+        tokio::spawn(async move {
+            for part in parts.chunks(30_000) {
+                if sender.send(Ok(Bytes::copy_from_slice(part))).await.is_err() {
+                    break;
+                }
+            }
+        });
+        body
+    } else {
+        Body::from_bytes(sent.clone())
+    };
+    let running = handler.invoke(invocation(body), place);
+    if seed.is_multiple_of(11) {
+        // It leaves before the reply, after a turn or two of the others.
+        tokio::select! {
+            biased;
+            _ = running => {}
+            () = tokio::task::yield_now() => {}
+        }
+        return;
+    }
+    let mut body = running.await.unwrap().body;
+    if seed.is_multiple_of(13) {
+        drop(body.frame().await);
+        return;
+    }
+    let got = body.collect().await.unwrap().to_bytes();
+    assert!(got == sent, "{} bytes came back of {length}", got.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn under_load_every_caller_gets_its_own_bytes_and_no_place_is_lost() {
+    let Bench { set, connection: _connection, serving, worker } = bench(40);
+    let echoing = tokio::spawn(echo(worker));
+    let callers: Vec<_> =
+        (0..1500).map(|seed| tokio::spawn(try_one(Arc::clone(&set), seed))).collect();
+    for caller in callers {
+        tokio::time::timeout(PATIENCE * 3, caller).await.expect("an end").unwrap();
+    }
+    until(|| set.load() == (0, 0)).await;
+    assert!(!serving.is_finished());
+    echoing.abort();
 }
