@@ -214,7 +214,7 @@ async fn respond(
     let (mut parts, incoming) = request.into_parts();
     request::check(&mut parts, seen, http.config.header_lines_max, activity)?;
     let Some(whole) = parts.uri.path_and_query() else { return Err(Refused::NoName.into()) };
-    if whole == "*" {
+    if whole == "*" && parts.method == Method::OPTIONS {
         return Ok(status_only(StatusCode::NO_CONTENT));
     }
     let (name, target) = CallTarget::split(whole);

@@ -242,6 +242,7 @@ async fn other_forms_of_target() {
     assert_eq!(server.ask(bare).await.status, 404);
     let asterisk = "OPTIONS * HTTP/1.1\r\nhost: h\r\n\r\n";
     assert_eq!(server.ask(asterisk).await.status, 204);
+    assert_eq!(server.ask("GET * HTTP/1.1\r\nhost: h\r\n\r\n").await.status, 404);
     let connect = "CONNECT there:443 HTTP/1.1\r\nhost: there:443\r\n\r\n";
     assert_eq!(server.ask(connect).await.status, 501);
 }
