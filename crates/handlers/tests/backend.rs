@@ -109,7 +109,8 @@ async fn run_all(data: &Path, process: SpawnerProcess) -> ExitCode {
         }
     }
     type Own<'a> = Pin<Box<dyn Future<Output = Verdict> + 'a>>;
-    let own: [(&str, Own<'_>); 4] = [
+    let own: [(&str, Own<'_>); 5] = [
+        ("replaced_handlers_do_not_pile_up", Box::pin(replaced_handlers(&subject))),
         ("a_lost_spawner_costs_no_function", Box::pin(a_lost_spawner(&subject, &spawner))),
         ("missing_interpreters_are_reported", Box::pin(missing_interpreters(data, &spawner))),
         ("installers_are_needed_only_if_declared", Box::pin(missing_installers(data, &spawner))),
@@ -191,6 +192,20 @@ fn descendants(root: u32) -> Vec<u32> {
         at += 1;
     }
     found
+}
+
+/// As many as may be are left to finish their calls; the oldest are not.
+async fn replaced_handlers(subject: &Subject) -> Verdict {
+    let all = subject.backend.runtimes();
+    for status in all.into_iter().filter(|status| status.runtime == Runtime::Python3) {
+        if let Err(missing) = status.found {
+            return Verdict::Skipped(missing);
+        }
+    }
+    let bench = Bench::new(subject, Runtime::Python3);
+    // Of four replaced ones, the default lets two finish.
+    assert_eq!(bench.replace_handlers(4).await, 2);
+    Verdict::Passed
 }
 
 async fn a_lost_spawner(subject: &Subject, spawner: &Spawner) -> Verdict {

@@ -135,6 +135,34 @@ impl<'s> Bench<'s> {
         self.try_deploy(&files, self.spec()).await
     }
 
+    /// Gets handlers replaced again and again that still have a call to finish,
+    /// and returns how many of those calls broke off.
+    pub(crate) async fn replace_handlers(&self, times: usize) -> usize {
+        let deployment = self.deploy(Behaviour::Slow).await;
+        let mut patient = Vec::new();
+        for _ in 0..times {
+            let (handler, place) = admit(&*deployment).await.unwrap();
+            let id = handler.id().clone();
+            let file = self.signal();
+            let running = handler.invoke(invocation(file.clone(), PATIENCE), place);
+            patient.push((file.clone(), tokio::spawn(running)));
+            until("it runs", || self.log.has(&file)).await;
+            replace_by_a_stuck_call(&*deployment, &id).await;
+        }
+        let mut broken = 0;
+        // From the last to the first: the last ones are still there.
+        for (file, running) in patient.into_iter().rev() {
+            fs::write(&file, "").unwrap();
+            match tokio::time::timeout(PATIENCE, running).await.expect("an end").unwrap() {
+                Ok(reply) => assert_eq!(read(reply).await.unwrap().body, file),
+                Err(HandlerError::Failed(InvokeError::Crashed { .. })) => broken += 1,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        self.destroy(deployment).await;
+        broken
+    }
+
     /// Waits until [`Self::deploy_that_hangs`] does.
     pub(crate) async fn until_loading(&self) {
         until("it is loading", || self.log.has("loading")).await;
@@ -425,19 +453,7 @@ async fn a_call_that_never_ends_costs_its_handler_but_not_its_neighbours(
     let first = handler.id().clone();
     let file = bench.signal();
     let neighbour = tokio::spawn(handler.invoke(invocation(file.clone(), PATIENCE), place));
-    let deadline = Duration::from_millis(100);
-    let stuck = call_within(&*deployment, "never", deadline).await.unwrap_err();
-    assert_eq!(stuck, InvokeError::DeadlineExceeded { after: deadline });
-    let start = Instant::now();
-    loop {
-        let (handler, place) = admit(&*deployment).await.unwrap();
-        if *handler.id() != first {
-            break;
-        }
-        drop(place);
-        assert!(start.elapsed() < PATIENCE, "the handler is not replaced");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    replace_by_a_stuck_call(&*deployment, &first).await;
     // The new one works, and so does the old one's other call.
     assert_eq!(call(&*deployment, "/").await.unwrap().body, "/");
     assert!(!neighbour.is_finished(), "nothing has ended it");
@@ -447,6 +463,23 @@ async fn a_call_that_never_ends_costs_its_handler_but_not_its_neighbours(
     until("the log says so", || bench.log.has("did not end")).await;
     bench.destroy(deployment).await;
     Verdict::Passed
+}
+
+/// A call that never ends, and what comes of it: calls go to another handler.
+async fn replace_by_a_stuck_call(deployment: &dyn Deployment, first: &HandlerId) {
+    let deadline = Duration::from_millis(100);
+    let stuck = call_within(deployment, "never", deadline).await.unwrap_err();
+    assert_eq!(stuck, InvokeError::DeadlineExceeded { after: deadline });
+    let start = Instant::now();
+    loop {
+        let (handler, place) = admit(deployment).await.unwrap();
+        if handler.id() != first {
+            return;
+        }
+        drop(place);
+        assert!(start.elapsed() < PATIENCE, "the handler is not replaced");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn a_cancelled_call_gives_its_place_back(bench: &Bench<'_>) -> Verdict {
