@@ -12,6 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::body::{Body, BodyError};
+use crate::random;
 
 /// The id of a call: 128 random bits. Who knows it may ask for its result.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,9 +25,19 @@ impl CallId {
     /// Where the system has no random source at all, which Linux has from boot.
     #[must_use]
     pub fn random() -> Self {
+        Self(random::draw())
+    }
+
+    /// The id that these 32 hexadecimal digits write, in either case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits: &[u8; 32] = text.as_bytes().try_into().ok()?;
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).expect("getrandom(2) works on every Linux that we support");
-        Self(bytes)
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16);
+            *byte = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
+        }
+        Some(Self(bytes))
     }
 
     /// The id as 32 lower-case hexadecimal digits, without an allocation.
@@ -235,5 +246,11 @@ mod tests {
         assert_eq!(one.to_string().len(), 32);
         assert_ne!(one, other);
         assert_eq!(CallId([0xa5; 16]).to_string(), "a5".repeat(16));
+        for text in [one.to_string(), one.to_string().to_uppercase()] {
+            assert_eq!(CallId::parse(&text), Some(one));
+        }
+        for wrong in ["", "a5", &"g".repeat(32), &"a5".repeat(17), &"é".repeat(16)] {
+            assert_eq!(CallId::parse(wrong), None, "{wrong}");
+        }
     }
 }

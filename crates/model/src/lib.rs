@@ -5,13 +5,18 @@
 //! and it does no input or output.
 
 pub mod body;
+pub mod calls;
 pub mod function;
 pub mod handler_set;
 pub mod invocation;
+pub mod random;
 pub mod routes;
 pub mod seams;
 
 pub use body::{Body, BodyError};
+pub use calls::{
+    CallPage, CallQuery, CallRecord, CallRegistry, CallResult, CallState, Cancelling, Moment,
+};
 pub use function::{EnvVar, FunctionName, FunctionSpec, Limits, NameError, Runtime};
 pub use handler_set::{Admission, HandlerSet, Patience, Place, Refusal, WaitingRoom};
 pub use invocation::{CallId, CallTarget, Invocation, InvokeError, Reply};
