@@ -61,10 +61,12 @@ fn echo(name: &str, at_once: bool) -> Arc<Route> {
     };
     let function = FunctionSpec {
         name: FunctionName::parse(name).expect("it follows the rules"),
+        description: None,
         runtime: Runtime::Binary,
         threads: 1,
         envs: Vec::new(),
         limits,
+        cgi: false,
     };
     Arc::new(Route { function: Arc::new(function), handlers })
 }

@@ -130,10 +130,10 @@ impl Api {
         let slot = self.manager.upload_slot().ok_or_else(|| self.too_many_uploads())?;
         let (rest, archive) = body.upload().await?;
         let fields = Fields::parse(&rest.json)?;
-        let spec = fields.spec(self.manager.config())?;
+        let wanted = fields.wanted(self.manager.config())?;
         fields.require_zip(rest.has_zip)?;
-        let name = spec.name.clone();
-        self.manager.deploy(slot, spec, Source::Zip(archive)).await?;
+        let name = wanted.name.clone();
+        self.manager.deploy(slot, wanted, Source::Zip(archive)).await?;
         Ok(answer::lines(self.endpoints.urls(host, name.as_str())))
     }
 
@@ -144,10 +144,10 @@ impl Api {
     ) -> Result<Response<AnswerBody>, Refusal> {
         let slot = self.manager.upload_slot().ok_or_else(|| self.too_many_uploads())?;
         let fields = Fields::parse(&body.whole().await?)?;
-        let spec = fields.spec(self.manager.config())?;
+        let wanted = fields.wanted(self.manager.config())?;
         let from = fields.url_source()?;
-        let name = spec.name.clone();
-        self.manager.deploy(slot, spec, Source::Url(from)).await?;
+        let name = wanted.name.clone();
+        self.manager.deploy(slot, wanted, Source::Url(from)).await?;
         Ok(answer::lines(self.endpoints.urls(host, name.as_str())))
     }
 

@@ -81,7 +81,8 @@ impl Folder {
         self.path.take().expect("the path is there until it is taken, once")
     }
 
-    fn path(&self) -> &Path {
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
         self.path.as_deref().expect("the path is there until it is taken, once")
     }
 }

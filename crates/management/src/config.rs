@@ -77,6 +77,10 @@ pub struct ManagementConfig {
     pub waiting_max: usize,
     /// How long installing a function's dependencies may take. Default 10 min.
     pub build_timeout: Duration,
+    /// The most that a function's own settings may ask for. Default: calls of 1 h,
+    /// starts of 10 min, builds of 1 h, 1024 calls at a time in one handler, 4096
+    /// that wait.
+    pub limits_max: Limits,
 }
 
 /// What an archive may hold.
@@ -134,10 +138,18 @@ impl ManagementConfig {
             calls_per_handler_binary: 16,
             waiting_max: 256,
             build_timeout: Duration::from_secs(600),
+            limits_max: Limits {
+                call_deadline: Duration::from_secs(3600),
+                start_timeout: Duration::from_secs(600),
+                calls_per_handler: 1024,
+                waiting_max: 4096,
+                build_timeout: Duration::from_secs(3600),
+            },
         }
     }
 
-    /// The bounds within which a function of this environment runs.
+    /// The bounds within which a function of this environment runs, unless its
+    /// folder says otherwise.
     #[must_use]
     pub fn limits(&self, runtime: Runtime) -> Limits {
         let calls_per_handler = match runtime {

@@ -14,6 +14,7 @@ mod fake;
 mod logs;
 mod manager;
 mod request;
+mod settings;
 mod spool;
 mod upload_body;
 

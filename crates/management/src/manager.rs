@@ -31,7 +31,8 @@ use crate::archive::{self, Folder, Subfolder, UnpackError};
 use crate::config::ManagementConfig;
 use crate::download::{DownloadError, Downloaded, download};
 use crate::logs::{FunctionLog, LogReader, Logs};
-use crate::request::UrlSource;
+use crate::request::{UrlSource, Wanted};
+use crate::settings::Settings;
 use crate::spool::Spooled;
 
 pub(crate) use self::outcome::{DeleteError, UploadError};
@@ -177,16 +178,16 @@ impl Manager {
     pub(crate) async fn deploy(
         self: &Arc<Self>,
         slot: UploadSlot,
-        spec: FunctionSpec,
+        wanted: Wanted,
         source: Source,
     ) -> Result<(), UploadError> {
-        let turn = self.turns.queue(&spec.name).await;
+        let turn = self.turns.queue(&wanted.name).await;
         let manager = Arc::clone(self);
         let mut stop = self.stop.subscribe();
         let (answer, answered) = oneshot::channel();
         tokio::spawn(async move {
             let _slot = slot;
-            let name = spec.name.clone();
+            let name = wanted.name.clone();
             let stopped = async {
                 // The sender is in the manager, which this task holds.
                 drop(stop.wait_for(|stop| *stop).await);
@@ -194,7 +195,7 @@ impl Manager {
             let outcome = tokio::select! {
                 biased;
                 () = stopped => Err(UploadError::Stopping),
-                outcome = manager.deploy_in_turn(turn, spec, source) => outcome,
+                outcome = manager.deploy_in_turn(turn, wanted, source) => outcome,
             };
             if let Err(Err(error)) = answer.send(outcome) {
                 tracing::warn!(function = %name, %error, "not deployed, and nobody waits for the answer");
@@ -251,15 +252,16 @@ impl Manager {
     async fn deploy_in_turn(
         self: &Arc<Self>,
         turn: QueuedTurn,
-        spec: FunctionSpec,
+        wanted: Wanted,
         source: Source,
     ) -> Result<(), UploadError> {
         let _turn = turn.await;
-        let folder = match source {
-            Source::Zip(archive) => self.unpack(&spec.name, archive, Subfolder::default()).await?,
-            Source::Url(from) => self.fetch(&spec.name, from).await?,
+        let name = wanted.name.clone();
+        let (folder, settings) = match source {
+            Source::Zip(archive) => self.unpack(&name, archive, Subfolder::default()).await?,
+            Source::Url(from) => self.fetch(&name, from).await?,
         };
-        let spec = Arc::new(spec);
+        let spec = Arc::new(wanted.complete(settings, &self.config)?);
         let log = OpenLog::new(&self.logs, &spec.name);
         let artifact = self.backend.build(folder.into_path(), &spec, log.sink()).await?;
         let deployment = self.backend.deploy(artifact, Arc::clone(&spec), log.sink()).await?;
@@ -268,7 +270,11 @@ impl Manager {
 
     /// Downloads and unpacks. A download that is no archive is not the request's
     /// fault, as an upload would be.
-    async fn fetch(&self, name: &FunctionName, from: UrlSource) -> Result<Folder, UploadError> {
+    async fn fetch(
+        &self,
+        name: &FunctionName,
+        from: UrlSource,
+    ) -> Result<(Folder, Settings), UploadError> {
         let Downloaded { archive, host } = download(&from.url, &self.config).await?;
         self.unpack(name, archive, from.subfolder).await.map_err(|error| match error {
             UploadError::Unpack(UnpackError::NotAZip(why)) => {
@@ -278,28 +284,32 @@ impl Manager {
         })
     }
 
-    /// Unpacks an archive on a thread of its own, which ends early if this future
-    /// is dropped.
+    /// Unpacks an archive and reads the folder's settings, on a thread of its own,
+    /// which ends early if this future is dropped.
     async fn unpack(
         &self,
         name: &FunctionName,
         archive: Spooled,
         subfolder: Subfolder,
-    ) -> Result<Folder, UploadError> {
+    ) -> Result<(Folder, Settings), UploadError> {
         let number = self.next_folder.fetch_add(1, Ordering::Relaxed);
         let into = self.config.spool_dir.join(format!("{name}-{number}"));
-        let limits = self.config.archive.clone();
+        let config = self.config.clone();
         let cancel = CancelOnDrop(Arc::default());
         let cancelled = Arc::clone(&cancel.0);
         let running = self.stop.subscribe();
         let unpacking = tokio::task::spawn_blocking(move || {
-            let outcome =
-                archive::unpack(archive.into_file(), into, &subfolder, &limits, &cancelled);
+            let archive = archive.into_file();
+            let unpacked = archive::unpack(archive, into, &subfolder, &config.archive, &cancelled);
+            let outcome = unpacked.map_err(UploadError::from).and_then(|folder| {
+                let settings = Settings::read(folder.path(), &config)?;
+                Ok((folder, settings))
+            });
             drop(running);
             outcome
         });
         match unpacking.await {
-            Ok(outcome) => Ok(outcome?),
+            Ok(outcome) => outcome,
             Err(error) => Err(UploadError::Fault(error.to_string())),
         }
     }

@@ -2,16 +2,18 @@
 //!
 //! Owns the bodies' fields and their rules. Pure. Keys match whatever their case,
 //! unknown ones are ignored, null is as good as absent, and of a repeated key the
-//! last one counts, as Go reads JSON.
+//! last one counts, as Go reads JSON. What a request leaves open, the function's
+//! folder may say (`settings.rs`); where both say something, the request wins.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
-use tinyfaas_model::{EnvVar, FunctionName, FunctionSpec, NameError, Runtime};
+use tinyfaas_model::{EnvVar, FunctionName, FunctionSpec, Limits, NameError, Runtime};
 
 use crate::archive::{Subfolder, SubfolderError};
 use crate::config::ManagementConfig;
+use crate::settings::{Settings, SettingsError};
 
 /// The longest environment variable that Linux hands to a program, in bytes
 /// (`MAX_ARG_STRLEN`, less the zero byte at its end).
@@ -87,6 +89,15 @@ pub(crate) struct Fields {
     subfolder_path: Value,
 }
 
+/// What an upload says of its function, before the folder has been looked into.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) name: FunctionName,
+    runtime: Option<Runtime>,
+    threads: Option<usize>,
+    envs: Vec<EnvVar>,
+}
+
 /// Where to download a function from. Not to be shown: a URL may hold credentials.
 pub(crate) struct UrlSource {
     /// As it was sent.
@@ -115,17 +126,16 @@ impl Fields {
     }
 
     /// What an upload says of its function.
-    pub(crate) fn spec(&self, config: &ManagementConfig) -> Result<FunctionSpec, RequestError> {
+    pub(crate) fn wanted(&self, config: &ManagementConfig) -> Result<Wanted, RequestError> {
         let name = self.name()?;
-        let runtime = text("env", &self.env)?.ok_or(RequestError::Missing {
-            key: "env",
-            what: "the function's environment, python3, nodejs or binary",
-        })?;
-        let runtime = Runtime::from_name(runtime)
-            .ok_or_else(|| RequestError::UnknownRuntime { name: runtime.to_owned() })?;
+        let runtime = text("env", &self.env)?.map(|runtime| {
+            Runtime::from_name(runtime)
+                .ok_or_else(|| RequestError::UnknownRuntime { name: runtime.to_owned() })
+        });
+        let runtime = runtime.transpose()?;
         let threads = threads(&self.threads, config.threads_max)?;
         let envs = envs(&name, &self.envs)?;
-        Ok(FunctionSpec { name, runtime, threads, envs, limits: config.limits(runtime) })
+        Ok(Wanted { name, runtime, threads, envs })
     }
 
     /// That the body has a zip, if it was one of text.
@@ -147,6 +157,41 @@ impl Fields {
     }
 }
 
+impl Wanted {
+    /// All that is to be known of the function, together with what its folder says.
+    ///
+    /// # Errors
+    /// Where neither gives the environment, or the folder's settings are for
+    /// another one.
+    pub(crate) fn complete(
+        self,
+        settings: Settings,
+        config: &ManagementConfig,
+    ) -> Result<FunctionSpec, SettingsError> {
+        let runtime = self.runtime.or(settings.runtime).ok_or(SettingsError::NoRuntime)?;
+        if let Some(line) = settings.cgi.filter(|_| runtime != Runtime::Binary) {
+            return Err(SettingsError::CgiElsewhere { line, runtime });
+        }
+        let given = config.limits(runtime);
+        let limits = Limits {
+            call_deadline: settings.call_deadline.unwrap_or(given.call_deadline),
+            start_timeout: settings.start_timeout.unwrap_or(given.start_timeout),
+            calls_per_handler: settings.calls_per_handler.unwrap_or(given.calls_per_handler),
+            waiting_max: settings.waiting.unwrap_or(given.waiting_max),
+            build_timeout: settings.build_timeout.unwrap_or(given.build_timeout),
+        };
+        Ok(FunctionSpec {
+            name: self.name,
+            description: settings.description,
+            runtime,
+            threads: self.threads.or(settings.threads).unwrap_or(1),
+            envs: self.envs,
+            limits,
+            cgi: settings.cgi.is_some(),
+        })
+    }
+}
+
 fn text<'a>(key: &'static str, value: &'a Value) -> Result<Option<&'a str>, RequestError> {
     match value {
         Value::Null => Ok(None),
@@ -155,14 +200,15 @@ fn text<'a>(key: &'static str, value: &'a Value) -> Result<Option<&'a str>, Requ
     }
 }
 
-fn threads(value: &Value, max: usize) -> Result<usize, RequestError> {
+fn threads(value: &Value, max: usize) -> Result<Option<usize>, RequestError> {
     let refuse = |found: String| RequestError::Threads { found, max };
     match value {
-        Value::Null => Ok(1),
+        Value::Null => Ok(None),
         Value::Number(number) => number
             .as_u64()
             .and_then(|threads| usize::try_from(threads).ok())
             .filter(|threads| (1..=max).contains(threads))
+            .map(Some)
             .ok_or_else(|| refuse(number.to_string())),
         other => Err(refuse(kind(other).to_owned())),
     }
@@ -262,7 +308,8 @@ mod tests {
 
     fn spec(body: &str) -> Result<FunctionSpec, RequestError> {
         let config = ManagementConfig::new(PathBuf::new(), PathBuf::new());
-        Fields::parse(body.as_bytes())?.spec(&config)
+        let wanted = Fields::parse(body.as_bytes())?.wanted(&config)?;
+        Ok(wanted.complete(Settings::default(), &config).expect("the request says it all"))
     }
 
     fn check_refused(body: &str, expected: &str) {
@@ -290,6 +337,24 @@ mod tests {
     }
 
     #[test]
+    fn the_request_wins_over_the_folder() {
+        let config = ManagementConfig::new(PathBuf::new(), PathBuf::new());
+        let complete = |body: &str| {
+            let settings = Settings {
+                runtime: Some(Runtime::Binary),
+                threads: Some(5),
+                ..Settings::default()
+            };
+            let wanted = Fields::parse(body.as_bytes()).unwrap().wanted(&config).unwrap();
+            let spec = wanted.complete(settings, &config).unwrap();
+            (spec.runtime, spec.threads, spec.limits.calls_per_handler)
+        };
+        assert_eq!(complete(r#"{"name":"a"}"#), (Runtime::Binary, 5, 16));
+        let both = r#"{"name":"a","env":"nodejs","threads":2}"#;
+        assert_eq!(complete(both), (Runtime::Nodejs, 2, 64));
+    }
+
+    #[test]
     fn the_last_of_a_key_counts() {
         let spec = spec(r#"{"name":"a","Name":"b","name":null,"env":"nodejs"}"#).unwrap();
         assert_eq!(spec.name.as_str(), "b");
@@ -305,7 +370,6 @@ mod tests {
         check_refused("{}", r#"lacks "name""#);
         check_refused(r#"{"name":3}"#, r#""name" is a number; it must be a string"#);
         check_refused(r#"{"name":"a b"}"#, "name holds ' '");
-        check_refused(r#"{"name":"a"}"#, r#"lacks "env""#);
         check_refused(r#"{"name":"a","env":"php"}"#, "python3, nodejs, binary");
         for threads in ["0", "-1", "257", "1.5", "2.0", "1e30", "\"2\"", "[]", "true"] {
             let body = format!(r#"{{"name":"a","env":"binary","threads":{threads}}}"#);

@@ -152,11 +152,14 @@ pub struct Limits {
     pub build_timeout: Duration,
 }
 
-/// Everything that a deploy request says about a function, checked.
+/// Everything that a deploy request and the function's folder say about it,
+/// checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionSpec {
     /// Its name, by which it is called.
     pub name: FunctionName,
+    /// What it is for, in its owner's words: one line.
+    pub description: Option<String>,
     /// Its environment.
     pub runtime: Runtime,
     /// How many handlers are kept for it; at least 1.
@@ -165,6 +168,9 @@ pub struct FunctionSpec {
     pub envs: Vec<EnvVar>,
     /// Its bounds.
     pub limits: Limits,
+    /// Whether its output begins with CGI's header lines (RFC 3875 section 6);
+    /// [`Runtime::Binary`] only.
+    pub cgi: bool,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod calls;
 pub mod function;
 pub mod handler_set;
 pub mod invocation;
+pub mod notation;
 pub mod random;
 pub mod routes;
 pub mod seams;
@@ -20,6 +21,7 @@ pub use calls::{
 pub use function::{EnvVar, FunctionName, FunctionSpec, Limits, NameError, Runtime};
 pub use handler_set::{Admission, HandlerSet, Patience, Place, Refusal, WaitingRoom};
 pub use invocation::{CallId, CallTarget, Invocation, InvokeError, Reply};
+pub use notation::{DurationError, parse_duration};
 pub use routes::{Route, Routes, RoutesWriter};
 pub use seams::{
     Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, Handler, HandlerError,

@@ -8,6 +8,7 @@ use std::path::Path;
 use tinyfaas_gateway::GatewayConfig;
 use tinyfaas_handlers::process::ProcessConfig;
 use tinyfaas_management::{ArchiveLimits, ManagementConfig};
+use tinyfaas_model::Limits;
 
 use crate::config::Config;
 
@@ -55,6 +56,13 @@ pub(crate) fn management(config: &Config, data_dir: &Path) -> ManagementConfig {
         calls_per_handler_binary: config.count("calls-per-handler-binary"),
         waiting_max: config.count("waiting-per-function"),
         build_timeout: config.duration("build-timeout"),
+        limits_max: Limits {
+            call_deadline: config.duration("call-deadline-max"),
+            start_timeout: config.duration("start-timeout-max"),
+            calls_per_handler: config.count("calls-per-handler-max"),
+            waiting_max: config.count("waiting-per-function-max"),
+            build_timeout: config.duration("build-timeout-max"),
+        },
         ..ManagementConfig::new(data_dir.join("spool"), data_dir.join("logs"))
     }
 }

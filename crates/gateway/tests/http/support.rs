@@ -148,6 +148,7 @@ impl Server {
         handlers.add(handler, function.places);
         let spec = FunctionSpec {
             name: FunctionName::parse(function.name).unwrap(),
+            description: None,
             runtime: Runtime::Binary,
             threads: 1,
             envs: Vec::new(),
@@ -158,6 +159,7 @@ impl Server {
                 waiting_max: function.waiting_max,
                 build_timeout: Duration::from_secs(600),
             },
+            cgi: false,
         };
         let route = Route { function: Arc::new(spec), handlers: Arc::clone(&handlers) };
         self.writer.put(Arc::new(route));

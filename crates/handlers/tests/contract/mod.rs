@@ -171,6 +171,7 @@ impl<'s> Bench<'s> {
     fn spec(&self) -> FunctionSpec {
         FunctionSpec {
             name: FunctionName::parse(&format!("try-{}", self.runtime)).unwrap(),
+            description: None,
             runtime: self.runtime,
             threads: 1,
             envs: Vec::new(),
@@ -181,6 +182,7 @@ impl<'s> Bench<'s> {
                 waiting_max: 64,
                 build_timeout: PATIENCE,
             },
+            cgi: false,
         }
     }
 

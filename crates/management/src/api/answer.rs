@@ -22,6 +22,7 @@ use crate::download::DownloadError;
 use crate::logs::LogReader;
 use crate::manager::{DeleteError, UploadError};
 use crate::request::RequestError;
+use crate::settings::SettingsError;
 use crate::spool::SpoolError;
 use crate::upload_body::BodyFormError;
 
@@ -237,6 +238,7 @@ impl From<UploadError> for Refusal {
         let status = match &error {
             UploadError::Download(download) => status_of_download(download),
             UploadError::Unpack(unpack) => status_of_unpack(unpack),
+            UploadError::Settings(settings) => status_of_settings(settings),
             UploadError::Build(build) => match build {
                 BuildError::RuntimeMissing { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 BuildError::InvalidFunction(_) | BuildError::InstallFailed { .. } => {
@@ -255,6 +257,18 @@ impl From<UploadError> for Refusal {
             UploadError::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)
+    }
+}
+
+fn status_of_settings(error: &SettingsError) -> StatusCode {
+    match error {
+        SettingsError::Mistakes(_)
+        | SettingsError::TooLarge
+        | SettingsError::NotUtf8
+        | SettingsError::Folder
+        | SettingsError::NoRuntime
+        | SettingsError::CgiElsewhere { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        SettingsError::Io(source) => status_of_io(source),
     }
 }
 

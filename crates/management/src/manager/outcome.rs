@@ -6,6 +6,7 @@ use tinyfaas_model::{BuildError, DeployError};
 
 use crate::archive::UnpackError;
 use crate::download::DownloadError;
+use crate::settings::SettingsError;
 
 /// Why a function was not deployed. What was there before is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub(crate) enum UploadError {
     /// The archive could not be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
+    /// The folder's settings make no sense.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The folder could not be made ready to run.
     #[error(transparent)]
     Build(#[from] BuildError),

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use tempfile::TempDir;
-use tinyfaas_model::{Admission, Patience, Refusal, Routes, WaitingRoom};
+use tinyfaas_model::{Admission, Patience, Refusal, Routes, Runtime, WaitingRoom};
 
 use crate::fake::{FakeBackend, zip_of};
 use crate::request::Fields;
@@ -31,18 +31,23 @@ impl World {
         Self { dir, backend, routes, manager }
     }
 
-    async fn prepare(&self, name: &str, files: &[(&str, &str)]) -> (FunctionSpec, Source) {
-        let body = format!(r#"{{"name":"{name}","env":"python3","threads":1}}"#);
-        let spec = Fields::parse(body.as_bytes()).unwrap().spec(self.manager.config()).unwrap();
+    async fn prepare(&self, name: &str, files: &[(&str, &str)]) -> (Wanted, Source) {
+        let env = if files.iter().any(|(name, _)| *name == "tinyfaas.toml") {
+            ""
+        } else {
+            r#","env":"python3","threads":1"#
+        };
+        let body = format!(r#"{{"name":"{name}"{env}}}"#);
+        let wanted = Fields::parse(body.as_bytes()).unwrap().wanted(self.manager.config()).unwrap();
         let mut spool = SpoolFile::create(&self.dir.path().join("spool"), 1 << 20).await.unwrap();
         spool.write(&zip_of(files)).await.unwrap();
-        (spec, Source::Zip(spool.finish().await.unwrap()))
+        (wanted, Source::Zip(spool.finish().await.unwrap()))
     }
 
     async fn upload(&self, name: &str, files: &[(&str, &str)]) -> Result<(), String> {
-        let (spec, source) = self.prepare(name, files).await;
+        let (wanted, source) = self.prepare(name, files).await;
         let slot = self.manager.upload_slot().unwrap();
-        self.manager.deploy(slot, spec, source).await.map_err(|error| error.to_string())
+        self.manager.deploy(slot, wanted, source).await.map_err(|error| error.to_string())
     }
 
     async fn upload_version(&self, name: &str, version: &str) {
@@ -51,11 +56,11 @@ impl World {
 
     /// Starts an upload that goes on by itself; those started before come before.
     async fn upload_later(&self, name: &str, files: &[(&str, &str)]) -> Task {
-        let (spec, source) = self.prepare(name, files).await;
+        let (wanted, source) = self.prepare(name, files).await;
         let slot = self.manager.upload_slot().unwrap();
         let manager = Arc::clone(&self.manager);
         tokio::spawn(async move {
-            manager.deploy(slot, spec, source).await.map_err(|error| error.to_string())
+            manager.deploy(slot, wanted, source).await.map_err(|error| error.to_string())
         })
     }
 
@@ -114,6 +119,39 @@ async fn a_function_comes_and_goes() {
     world.check_events(&["build echo v1", "deploy echo v1", "destroy echo v1"]);
     assert!(world.names().is_empty() && world.routes.find("echo").is_none());
     assert!(world.log("echo").await.is_none());
+    assert!(world.files_in("spool").is_empty() && world.files_in("logs").is_empty());
+}
+
+#[tokio::test]
+async fn a_folder_says_what_the_request_leaves_open() {
+    let world = World::new();
+    let settings = "environment = 'binary'\nthreads = 2\ncgi = true\ndescription = 'shouts'\n\
+        call_deadline = '1s'\ncalls_per_handler = 7\nwaiting = 3\n";
+    world.upload("echo", &[("tinyfaas.toml", settings)]).await.unwrap();
+    let route = world.routes.find("echo").unwrap();
+    let spec = &route.function;
+    assert_eq!((spec.runtime, spec.threads, spec.cgi), (Runtime::Binary, 2, true));
+    assert_eq!(spec.description.as_deref(), Some("shouts"));
+    assert_eq!(spec.limits.call_deadline, Duration::from_secs(1));
+    assert_eq!((spec.limits.calls_per_handler, spec.limits.waiting_max), (7, 3));
+    assert_eq!(spec.limits.start_timeout, Duration::from_secs(60), "not set: the server's");
+}
+
+#[tokio::test]
+async fn a_folder_whose_settings_are_wrong_is_not_built() {
+    let world = World::new();
+    for (settings, expected) in [
+        ("environment = 'binary'\nthread = 1", "tinyfaas.toml:2: there is no setting \"thread\""),
+        ("threads = 1", "send \"env\" with the request, or put a line like environment ="),
+        (
+            "environment = 'nodejs'\ncgi = true",
+            "tinyfaas.toml:2: cgi is for the environment binary",
+        ),
+    ] {
+        let error = world.upload("echo", &[("tinyfaas.toml", settings)]).await.unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(world.names().is_empty() && world.backend.events().is_empty());
     assert!(world.files_in("spool").is_empty() && world.files_in("logs").is_empty());
 }
 

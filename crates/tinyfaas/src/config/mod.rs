@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::config::settings::{SETTINGS, Setting};
+use crate::config::settings::{BOUNDED, SETTINGS, Setting};
 pub(crate) use crate::config::values::Value;
 
 /// Where one endpoint listens.
@@ -49,14 +49,21 @@ impl Config {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<String>> {
         let mut values = BTreeMap::new();
+        let mut shown = BTreeMap::new();
         let mut mistakes = Vec::new();
         for setting in SETTINGS {
             let given = given(setting, &flag, &variable);
+            let as_given = format!("{}={:?}", given.source, given.text);
             match setting.kind.parse(&given.text) {
                 Ok(value) => drop(values.insert(setting.name, value)),
-                Err(problem) => {
-                    mistakes.push(format!("{}={:?}: {problem}", given.source, given.text));
-                }
+                Err(problem) => mistakes.push(format!("{as_given}: {problem}")),
+            }
+            shown.insert(setting.name, as_given);
+        }
+        for (name, max) in BOUNDED {
+            if exceeds(values.get(name), values.get(max)) {
+                let (name, max) = (&shown[name], &shown[max]);
+                mistakes.push(format!("{name}: more than {max} allows; raise that one too"));
             }
         }
         if mistakes.is_empty() { Ok(Self { values }) } else { Err(mistakes) }
@@ -132,6 +139,15 @@ impl Config {
             }
             given => Ok(given.into()),
         }
+    }
+}
+
+/// Whether both have been read, and the first is more than the second.
+fn exceeds(value: Option<&Value>, most: Option<&Value>) -> bool {
+    match (value, most) {
+        (Some(Value::Duration(value)), Some(Value::Duration(most))) => value > most,
+        (Some(Value::Count(value)), Some(Value::Count(most))) => value > most,
+        _ => false,
     }
 }
 
@@ -217,6 +233,32 @@ mod tests {
         .expect_err("six mistakes");
         assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
         assert!(mistakes.iter().any(|line| line.starts_with("COAP_PORT=\"65536\": ")));
+    }
+
+    #[test]
+    fn a_default_above_its_maximum_is_a_mistake() {
+        let mistakes = read(&[
+            ("TF_CALL_DEADLINE", "2h"),
+            ("TF_CALLS_PER_HANDLER_MAX", "20"),
+            ("TF_START_TIMEOUT", "2h"),
+            ("TF_START_TIMEOUT_MAX", "soon"),
+        ])
+        .expect_err("three mistakes");
+        assert_eq!(mistakes.len(), 3, "one of them unreadable: {mistakes:#?}");
+        let call = "TF_CALL_DEADLINE=\"2h\": more than TF_CALL_DEADLINE_MAX=\"1h\" allows; \
+                    raise that one too";
+        assert!(mistakes.iter().any(|line| line == call), "{mistakes:#?}");
+        let handler = "TF_CALLS_PER_HANDLER=\"64\": more than TF_CALLS_PER_HANDLER_MAX=\"20\"";
+        assert!(mistakes.iter().any(|line| line.starts_with(handler)), "{mistakes:#?}");
+        for (name, max) in BOUNDED {
+            assert!(
+                read(&[]).is_ok_and(|config| {
+                    std::mem::discriminant(config.value(name))
+                        == std::mem::discriminant(config.value(max))
+                }),
+                "{name} and {max} must be of one kind"
+            );
+        }
     }
 
     #[test]

@@ -100,6 +100,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "calls at a time in one handler of binary"),
     setting(CALLS, "waiting-per-function", "TF_WAITING_PER_FUNCTION", "256", Kind::Count,
         "calls that may wait for a place in one function"),
+    setting(CALLS, "call-deadline-max", "TF_CALL_DEADLINE_MAX", "1h", Kind::Duration,
+        "the longest call deadline that a function's tinyfaas.toml may ask for"),
+    setting(CALLS, "calls-per-handler-max", "TF_CALLS_PER_HANDLER_MAX", "1024", Kind::Count,
+        "the same for calls at a time in one handler"),
+    setting(CALLS, "waiting-per-function-max", "TF_WAITING_PER_FUNCTION_MAX", "4096", Kind::Count,
+        "the same for calls that may wait for a place in the function"),
     setting(CALLS, "waiting-total", "TF_WAITING_TOTAL", "4096", Kind::Count,
         "calls that may wait in all"),
     setting(CALLS, "async-waiting", "TF_ASYNC_WAITING", "4096", Kind::Count,
@@ -128,6 +134,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "from a handler's start to its readiness"),
     setting(DEPLOYS, "build-timeout", "TF_BUILD_TIMEOUT", "10min", Kind::Duration,
         "how long installing a function's dependencies may take"),
+    setting(DEPLOYS, "start-timeout-max", "TF_START_TIMEOUT_MAX", "10min", Kind::Duration,
+        "the longest start timeout that a function's tinyfaas.toml may ask for"),
+    setting(DEPLOYS, "build-timeout-max", "TF_BUILD_TIMEOUT_MAX", "1h", Kind::Duration,
+        "the same for the build timeout"),
     setting(DEPLOYS, "threads-max", "TF_THREADS_MAX", "256", Kind::Count,
         "handlers of one function"),
     setting(DEPLOYS, "uploads-max", "TF_UPLOADS_MAX", "4", Kind::Count,
@@ -150,6 +160,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "how long fetching a zip by URL may take"),
     setting(DEPLOYS, "download-redirects", "TF_DOWNLOAD_REDIRECTS", "5", Kind::Count,
         "redirects that a download follows"),
+];
+
+/// Settings that are a function's defaults, and those that bound what its folder
+/// may ask for instead.
+pub(crate) const BOUNDED: &[(&str, &str)] = &[
+    ("call-deadline", "call-deadline-max"),
+    ("calls-per-handler", "calls-per-handler-max"),
+    ("calls-per-handler-binary", "calls-per-handler-max"),
+    ("waiting-per-function", "waiting-per-function-max"),
+    ("start-timeout", "start-timeout-max"),
+    ("build-timeout", "build-timeout-max"),
 ];
 
 #[cfg(test)]
