@@ -17,7 +17,8 @@ Examples:
   curl --data hello http://localhost:8000/echo
                                             upload a function and call it
 
-Every flag is an environment variable as well (shown in brackets); a flag wins.
+Every flag is an environment variable as well (shown in brackets) and, without its
+dashes, a key of the configuration file; a flag wins, then a variable.
 Exit codes: 0 stopped as asked, 1 could not start or went down, 2 wrong usage.";
 
 /// The whole command line.

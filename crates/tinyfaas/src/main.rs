@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 use crate::config::Config;
+use crate::config::settings::Setting;
 
 /// Could not start, or went down.
 const EXIT_FAILURE: u8 = 1;
@@ -39,7 +40,9 @@ fn main() -> ExitCode {
 
 fn server(matches: &ArgMatches) -> ExitCode {
     let matches = matches.subcommand_matches("serve").unwrap_or(matches);
-    let config = match Config::read(|setting| cli::flag_text(matches, setting), variable) {
+    let default_file = config::file::default_path(rustix::process::geteuid().is_root(), variable);
+    let flag = |setting: &Setting| cli::flag_text(matches, setting);
+    let config = match Config::read(flag, variable, default_file.as_deref()) {
         Ok(config) => config,
         Err(mistakes) => {
             eprintln!("tinyfaas: the configuration has mistakes:");

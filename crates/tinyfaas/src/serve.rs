@@ -183,7 +183,8 @@ fn announce(
         tracing::warn!("{warning}");
     }
     let not_built = [config.endpoint("coap"), config.endpoint("grpc")];
-    let mut lines = summary::lines(data_dir, &endpoints, &not_built, &backend.runtimes());
+    let mut lines =
+        summary::lines(data_dir, config.file(), &endpoints, &not_built, &backend.runtimes());
     lines.push("ready\n".to_owned());
     // Nobody may be listening (`tinyfaas | head -1`): the server goes on.
     drop(io::stdout().write_all(lines.join("\n").as_bytes()));

@@ -4,6 +4,7 @@
 //! it came about.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tinyfaas_model::RuntimeStatus;
@@ -27,6 +28,7 @@ pub(crate) fn ports(endpoints: &[Outcome<'_>]) -> Value {
 /// The lines, in the order in which they are printed.
 pub(crate) fn lines(
     data_dir: &DataDir,
+    config_file: Option<&Path>,
     endpoints: &[Outcome<'_>],
     not_built: &[Endpoint],
     runtimes: &[RuntimeStatus],
@@ -34,6 +36,8 @@ pub(crate) fn lines(
     let version = env!("CARGO_PKG_VERSION");
     let mut lines = vec![format!("tinyFaaS {version}, server {}", data_dir.id())];
     let mut line = |key: &str, text: &str| lines.push(format!("  {key:<12}{text}"));
+    let no_file = || "no file of settings".to_owned();
+    line("config", &config_file.map_or_else(no_file, |path| path.display().to_string()));
     line("data", &data_dir.path().display().to_string());
     for (endpoint, bound) in endpoints {
         line(endpoint.name, &reachable(endpoint, *bound));

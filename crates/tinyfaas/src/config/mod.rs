@@ -1,18 +1,20 @@
 //! The configuration: read in one place, checked whole, every mistake reported
 //! at once.
 //!
-//! Owns which settings there are (`settings.rs`), how their texts are read
-//! (`values.rs`) and what they amount to. Must not know what the rooms do with
+//! Owns which settings there are (`settings.rs`), where their texts come from
+//! (`file.rs`), how those are read (`values.rs`) and what they amount to. Must not know what the rooms do with
 //! them.
 
+pub(crate) mod file;
 pub(crate) mod settings;
 mod values;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::config::settings::{BOUNDED, SETTINGS, Setting};
+use crate::config::file::FileValues;
+use crate::config::settings::{BOUNDED, CONFIG, SETTINGS, Setting};
 pub(crate) use crate::config::values::Value;
 
 /// Where one endpoint listens.
@@ -30,6 +32,7 @@ pub(crate) struct Endpoint {
 #[derive(Debug)]
 pub(crate) struct Config {
     values: BTreeMap<&'static str, Value>,
+    file: Option<PathBuf>,
 }
 
 /// A setting's text and where it comes from, for messages.
@@ -39,20 +42,30 @@ struct Given {
 }
 
 impl Config {
-    /// Reads every setting from the flags, else from the environment, else its
-    /// default.
+    /// Reads every setting from the flags, else from the environment, else from
+    /// the configuration file, else its default. `default_file` is read where none
+    /// is named, if it is there.
     ///
     /// # Errors
     /// All mistakes, a line each.
     pub(crate) fn read(
         flag: impl Fn(&Setting) -> Option<String>,
         variable: impl Fn(&str) -> Option<String>,
+        default_file: Option<&Path>,
     ) -> Result<Self, Vec<String>> {
         let mut values = BTreeMap::new();
         let mut shown = BTreeMap::new();
-        let mut mistakes = Vec::new();
+        let (file, FileValues { mut texts, mut mistakes }) =
+            read_file(&flag, &variable, default_file);
         for setting in SETTINGS {
-            let given = given(setting, &flag, &variable);
+            let from_file = texts.remove(setting.name).map(|(line, text)| {
+                let path = file.as_deref().unwrap_or(Path::new("")).display();
+                Given { text, source: format!("{path}:{line}: {}", setting.name) }
+            });
+            let given = given(setting, &flag, &variable).or(from_file).unwrap_or_else(|| Given {
+                text: setting.default.to_owned(),
+                source: setting.variable.to_owned(),
+            });
             let as_given = format!("{}={:?}", given.source, given.text);
             match setting.kind.parse(&given.text) {
                 Ok(value) => drop(values.insert(setting.name, value)),
@@ -66,7 +79,12 @@ impl Config {
                 mistakes.push(format!("{name}: more than {max} allows; raise that one too"));
             }
         }
-        if mistakes.is_empty() { Ok(Self { values }) } else { Err(mistakes) }
+        if mistakes.is_empty() { Ok(Self { values, file }) } else { Err(mistakes) }
+    }
+
+    /// The configuration file that was read.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     fn value(&self, name: &str) -> &Value {
@@ -151,21 +169,42 @@ fn exceeds(value: Option<&Value>, most: Option<&Value>) -> bool {
     }
 }
 
+/// The file that is named, else the default one; and what it says.
+fn read_file(
+    flag: impl Fn(&Setting) -> Option<String>,
+    variable: impl Fn(&str) -> Option<String>,
+    default_file: Option<&Path>,
+) -> (Option<PathBuf>, FileValues) {
+    let setting = SETTINGS.iter().find(|setting| setting.name == CONFIG);
+    let Some(named) = setting.and_then(|setting| given(setting, flag, variable)) else {
+        let values = default_file.and_then(file::read);
+        let path = default_file.filter(|_| values.is_some()).map(Path::to_owned);
+        return (path, values.unwrap_or_default());
+    };
+    let path = PathBuf::from(&named.text);
+    let values = file::read(&path).unwrap_or_else(|| {
+        let mistake = format!("{}={:?}: there is no such file", named.source, named.text);
+        FileValues { mistakes: vec![mistake], ..FileValues::default() }
+    });
+    (Some(path), values)
+}
+
+/// What a flag or a variable says.
 fn given(
     setting: &Setting,
     flag: impl Fn(&Setting) -> Option<String>,
     variable: impl Fn(&str) -> Option<String>,
-) -> Given {
+) -> Option<Given> {
     if let Some(text) = flag(setting) {
-        return Given { text, source: format!("--{}", setting.name) };
+        return Some(Given { text, source: format!("--{}", setting.name) });
     }
     // An empty variable is one that is not set, as in `HTTP_PORT= tinyfaas`.
     for name in std::iter::once(setting.variable).chain(setting.old_variable) {
         if let Some(text) = variable(name).filter(|text| !text.trim().is_empty()) {
-            return Given { text, source: name.to_owned() };
+            return Some(Given { text, source: name.to_owned() });
         }
     }
-    Given { text: setting.default.to_owned(), source: setting.variable.to_owned() }
+    None
 }
 
 /// Variables that are no setting but nearly one: spelling mistakes, each with
@@ -192,7 +231,7 @@ mod tests {
         let find = |name: &str| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
-        Config::read(|_| None, find)
+        Config::read(|_| None, find, None)
     }
 
     fn check_port(variables: &[(&str, &str)], expected: Option<u16>) {
@@ -264,8 +303,71 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment() {
         let flag = |setting: &Setting| (setting.name == "http-port").then(|| "5".to_owned());
-        let config = Config::read(flag, |name| (name == "HTTP_PORT").then(|| "6".to_owned()));
+        let config = Config::read(flag, |name| (name == "HTTP_PORT").then(|| "6".to_owned()), None);
         assert_eq!(config.expect("valid").endpoint("http").port, Some(5));
+    }
+
+    fn write(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("room for a file");
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, text).expect("writable");
+        (dir, path)
+    }
+
+    #[test]
+    fn a_file_wins_over_the_defaults_only() {
+        let (_dir, path) = write("http-port = 5\ncall-deadline = '7s'\ndata-dir = '/f'\n");
+        let flag = |setting: &Setting| (setting.name == "data-dir").then(|| "/flag".to_owned());
+        let variable = |name: &str| (name == "HTTP_PORT").then(|| "6".to_owned());
+        let config = Config::read(flag, variable, Some(&path)).expect("valid");
+        assert_eq!(config.endpoint("http").port, Some(6));
+        assert_eq!(config.text("data-dir"), "/flag");
+        assert_eq!(config.duration("call-deadline").as_secs(), 7);
+        assert_eq!(config.count("uploads-max"), 4);
+        assert_eq!(config.file(), Some(&*path));
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there() {
+        let (dir, path) = write("http-port = 5\n");
+        let named = |path: &Path| {
+            let text = path.display().to_string();
+            Config::read(|_| None, |name| (name == "TF_CONFIG").then(|| text.clone()), Some(path))
+        };
+        let (other_dir, other) = write("http-port = 6\n");
+        assert_eq!(named(&other).expect("valid").endpoint("http").port, Some(6));
+        drop(other_dir);
+        let mistakes = named(&other).expect_err("it is gone");
+        assert!(mistakes[0].starts_with("TF_CONFIG=\"/") && mistakes[0].contains("no such file"));
+        assert!(named(dir.path()).expect_err("a folder")[0].contains("cannot be read"));
+        let config = Config::read(|_| None, |_| None, Some(&other)).expect("a default need not be");
+        assert_eq!(config.file(), None);
+        assert_eq!(
+            Config::read(|_| None, |_| None, Some(&path)).expect("valid").file(),
+            Some(&*path)
+        );
+    }
+
+    #[test]
+    fn mistakes_of_all_sources_are_reported_at_once() {
+        let (_dir, path) = write("http-prt = 5\n\ncoap-port = 'x'\ncall-deadline = '2h'\n");
+        let variable = |name: &str| (name == "GRPC_PORT").then(|| "x".to_owned());
+        let flag = |setting: &Setting| (setting.name == "backend").then(|| "x".to_owned());
+        let mistakes = Config::read(flag, variable, Some(&path)).expect_err("five mistakes");
+        assert_eq!(mistakes.len(), 5, "{mistakes:#?}");
+        let path = path.display();
+        for expected in [
+            format!("{path}:1: there is no setting \"http-prt\"; is http-port meant?"),
+            format!("{path}:3: coap-port=\"x\": not a whole number"),
+            format!("{path}:4: call-deadline=\"2h\": more than TF_CALL_DEADLINE_MAX=\"1h\""),
+            "GRPC_PORT=\"x\": ".to_owned(),
+            "--backend=\"x\": ".to_owned(),
+        ] {
+            assert!(
+                mistakes.iter().any(|line| line.starts_with(&expected)),
+                "{expected}: {mistakes:#?}"
+            );
+        }
     }
 
     #[test]

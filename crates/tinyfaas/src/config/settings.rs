@@ -60,6 +60,9 @@ const CALLS: &str = "Calls";
 const HTTP: &str = "HTTP gateway";
 const DEPLOYS: &str = "Deploying functions";
 
+/// The setting that names the file of all others.
+pub(crate) const CONFIG: &str = "config";
+
 /// Every setting, in the order in which they are shown.
 #[rustfmt::skip]
 pub(crate) const SETTINGS: &[Setting] = &[
@@ -79,9 +82,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "addresses of the gRPC endpoint"),
     setting(ENDPOINTS, "management-address", "MANAGEMENT_ADDRESS", "localhost", Kind::Addresses,
         "addresses of the management service; whoever reaches it can run code here"),
-    setting(ENDPOINTS, "management-hosts", "TF_MANAGEMENT_HOSTS", "", Kind::Text,
+    setting(ENDPOINTS, "management-hosts", "TF_MANAGEMENT_HOSTS", "", Kind::Names,
         "further host names by which the management service may be called, separated by commas"),
 
+    setting(SERVER, CONFIG, "TF_CONFIG", "", Kind::Text,
+        "a file of settings (root: /etc/tinyfaas/config.toml, else ~/.config/tinyfaas/config.toml, if there)"),
     setting(SERVER, "backend", "TF_BACKEND", "process", Kind::Choice(&["process", "docker"]),
         "which backend runs the handlers (docker is not built yet)"),
     setting(SERVER, "data-dir", "TF_DATA_DIR", "", Kind::Text,

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Count,
     /// Any text.
     Text,
+    /// Names, separated by commas.
+    Names,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -67,7 +69,7 @@ impl Kind {
             }
             Self::Bytes => bytes(text).map(Value::Bytes),
             Self::Count => count(text).map(Value::Count),
-            Self::Text => Ok(Value::Text(text.to_owned())),
+            Self::Text | Self::Names => Ok(Value::Text(text.to_owned())),
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(words) => Err(format!("use one of: {}", words.join(", "))),
         }
