@@ -27,6 +27,8 @@ HEADERS = [
 BODY = b"x" * 64
 ECHO = {
     "python3": {"fn.py": "def fn(input, headers):\n    return input\n"},
+    "python3 context": {"fn.py": "def fn(input, headers, context):\n    return input\n"},
+    "python3 async": {"fn.py": "async def fn(input, headers):\n    return input\n"},
     "nodejs": {"index.js": "module.exports = (req, res) => { res.send(req.body) }\n"},
     "nodejs async": {"index.js": "module.exports = async (req, res) => { res.send(req.body) }\n"},
 }

@@ -56,14 +56,52 @@ class Values(WorkerCase):
     def test_signatures_that_do_not_fit(self):
         for text in (
             "def fn(): pass",
-            "def fn(a, b, c): pass",
+            "def fn(a, b, c, d): pass",
             "def fn(a, *, b): pass",
+            "async def fn(): pass",
             "class F:\n    def __call__(self): pass\nfn = F()",
         ):
             with self.subTest(text):
-                self.assertIn("fn(input, headers) or fn(input)", self.refused(text))
-        self.assertIn("async def", self.refused("async def fn(input, headers): pass"))
+                self.assertIn("fn(input, headers) or fn(input, headers, context)", self.refused(text))
         self.assertIn("fn in fn.py is int", self.refused("fn = 1"))
+
+    def test_signatures_that_take_the_context(self):
+        for text in (
+            "def fn(input, headers, context): return context.method",
+            "def fn(a, b, c): return c.method",
+            "def fn(input, headers, context=None): return context.method",
+            "def fn(input=None, headers=None, context=None, *rest, more=1): return context.method",
+            "class F:\n    def __call__(self, i, h, c): return c.method\nfn = F()",
+            "class F:\n    def run(self, i, h, context=None): return context.method\nfn = F().run",
+            "import functools\ndef f(a, i, h, c): return c.method\nfn = functools.partial(f, 1)",
+        ):
+            with self.subTest(text):
+                self.assertEqual(self.one(text, b"x", method="PUT").body, b"PUT")
+        old = self.one("def fn(input, headers, more=1, context=2): return '%s %s' % (more, context)")
+        self.assertEqual(old.body, b"1 2")
+
+    def test_the_context(self):
+        worker = self.ready("""
+import time
+def fn(input, headers, context):
+    left = context.remaining()
+    assert abs(context.deadline - time.monotonic() - left) < 1
+    return repr((context.method, context.path, context.query, len(context.body), context.call_id, round(left)))
+""")
+        reply = worker.call(b"\xff" * 5, method="PATCH", path="/a%20b", query="x=1&y", deadline_ms=50_400)
+        call_id = "0123456789abcdef" * 2
+        self.assertEqual(reply.body.decode(), repr(("PATCH", "/a%20b", "x=1&y", 5, call_id, 50)))
+        reply = worker.call(b"x" * 1_000_000, deadline_ms=20_400)
+        self.assertEqual(reply.body.decode(), repr(("POST", "/", "", 1_000_000, call_id, 20)))
+        reply = worker.call(deadline_ms=0)
+        self.assertEqual(reply.body.decode(), repr(("POST", "/", "", 0, call_id, 0)))
+
+    def test_a_deadline_runs_while_the_body_comes(self):
+        worker = self.ready("def fn(input, headers, context): return repr(context.remaining())")
+        number = worker.begin(b"x", end=False, deadline_ms=10_000)
+        time.sleep(0.3)
+        worker.feed(number, b"y")
+        self.assertLess(float(worker.wait(number).body), 9.75)
 
     def test_headers(self):
         text = "import json\ndef fn(input, headers): return json.dumps(headers)"
@@ -190,6 +228,206 @@ def fn(input): return Items()
 """)
         self.assertEqual(worker.call(b"").body, b"iii")
         worker.until_logged("shut")
+
+
+class Coroutines(WorkerCase):
+    runtime = "python3"
+
+    SLEEP = """
+import asyncio, threading
+running = most = 0
+async def fn(input, headers, context):
+    global running, most
+    if input == 'most': return '%d in %s' % (most, threading.current_thread() is threading.main_thread())
+    running += 1
+    most = max(most, running)
+    try:
+        print('began', input)
+        await asyncio.sleep(float(input))
+        return 'slept'
+    finally:
+        running -= 1
+        print('left', input)
+"""
+
+    def test_signatures(self):
+        for text in (
+            "async def fn(input): return input",
+            "async def fn(input, headers): return input",
+            "async def fn(input, headers, context): return context.body",
+            "class F:\n    async def __call__(self, input, headers): return input\nfn = F()",
+            "import functools\nasync def f(a, input): return input\nfn = functools.partial(f, 1)",
+        ):
+            with self.subTest(text):
+                worker = self.ready(text)
+                for body in (b"x", b"y" * 600_000):
+                    self.answers(worker, worker.begin(body), 200, body)
+
+    def test_many_calls_at_a_time_in_one_thread(self):
+        worker = self.ready(self.SLEEP)
+        began = time.monotonic()
+        for number in [worker.begin(b"1") for _ in range(64)]:
+            self.answers(worker, number, 200, b"slept")
+        self.assertLess(time.monotonic() - began, 5)
+        self.assertEqual(worker.call(b"most").body, b"64 in True")
+
+    def test_replies_are_those_of_plain_functions(self):
+        worker = self.ready("""
+async def fn(input):
+    if input == 'three': return b'made', 201, {'X-A': ['1', '2']}
+    if input == 'none': return None
+    if input == 'plain': return iter(['a', 'b'])
+    if input == 'coroutine': return fn('none')
+    if input == 'list': return []
+    if input == 'exit': raise SystemExit(3)
+    raise KeyError(input)
+""")
+        reply = self.answers(worker, worker.begin(b"three"), 201, b"made")
+        self.assertEqual(reply.header("x-a"), ["1", "2"])
+        self.answers(worker, worker.begin(b"none"), 200, b"")
+        self.answers(worker, worker.begin(b"plain"), 200, b"ab")
+        for body, words in ((b"coroutine", b"await it"), (b"list", b"json.dumps"), (b"exit", b"exit(3)"), (b"x", b"KeyError: 'x'")):
+            reply = worker.call(body)
+            self.assertEqual((reply.status, reply.failure), (500, True))
+            self.assertIn(words, reply.body)
+        self.assertIn('in fn\n    raise KeyError(input)', worker.logged())
+
+    def test_a_coroutine_of_a_plain_function_is_refused(self):
+        reply = self.ready("async def go(): pass\ndef fn(input): return go()").call()
+        self.assertIn(b"make fn itself an async def", reply.body)
+
+    def test_async_generators_stream(self):
+        worker = self.ready("""
+import asyncio, os
+async def fn(input):
+    for n in range(3):
+        while not os.path.exists('go%d' % n): await asyncio.sleep(0.005)
+        yield 'part%d ' % n
+""", )
+        folder = os.readlink("/proc/%d/cwd" % worker.process)
+        number = worker.begin()
+        for n in range(3):
+            open(os.path.join(folder, "go%d" % n), "w").close()
+            worker.until(lambda: b"part%d" % n in worker.replies[number].body, "part %d" % n)
+        self.answers(worker, number, 200, b"part0 part1 part2 ")
+
+    def test_async_generators_with_status_and_headers(self):
+        worker = self.ready("""
+async def items():
+    yield 'a'
+    yield b'b' * 1000000
+async def fn(input): return items(), 202, {'X-A': '1'}
+""")
+        reply = self.answers(worker, worker.begin(), 202, b"a" + b"b" * 1000000)
+        self.assertEqual(reply.header("x-a"), ["1"])
+
+    def test_generators_that_break(self):
+        worker = self.ready("""
+async def fn(input):
+    if input == 'later': yield 'begun'
+    if input == 'wrong': yield 1
+    raise ValueError('no more')
+""")
+        reply = worker.call(b"at once")
+        self.assertEqual((reply.status, reply.failure, reply.body), (500, True, b"ValueError: no more"))
+        self.assertEqual(worker.call(b"later").error, "ValueError: no more")
+        self.assertIn(b"yields int", worker.call(b"wrong").body)
+
+    def test_a_slow_reader_holds_up_nobody(self):
+        worker = self.ready("""
+async def fn(input):
+    if input == 'big': return 'x' * 3000000
+    if input == 'items': return (b'y' * 100000 for _ in range(30))
+    return 'small'
+""")
+        held = [worker.begin(b"big"), worker.begin(b"items")]
+        for number in held:
+            worker.replies[number].hold = True
+        self.assertEqual(worker.call(b"s").body, b"small")
+        for number, byte in zip(held, (b"x", b"y")):
+            self.assertIsNone(worker.replies[number].end)
+            worker.release(number)
+            self.answers(worker, number, 200, byte * 3000000)
+
+    def test_a_cancelled_coroutine_ends(self):
+        worker = self.ready(self.SLEEP)
+        numbers = [worker.begin(b"60") for _ in range(5)]
+        worker.until_logged("began 60\n" * 5)
+        for number in numbers:
+            worker.cancel(number)
+            self.assertEqual(worker.wait(number).end, ENDED)
+        worker.until_logged("left 60\n" * 5)
+        self.assertNotIn("CancelledError", worker.logged())
+        self.assertEqual(worker.call(b"0").body, b"slept")
+
+    def test_cancelled_before_it_began(self):
+        worker = self.ready("import time\nasync def fn(input):\n    time.sleep(0.3)\n    return 'x'\n")
+        first = worker.begin()
+        second, third = worker.begin(), worker.begin(b"x", end=False)
+        worker.cancel(second)
+        worker.cancel(third)
+        self.assertEqual([worker.wait(number).end for number in (second, third)], [ENDED, ENDED])
+        self.answers(worker, first, 200, b"x")
+
+    def test_cancelled_streams_are_closed(self):
+        worker = self.ready("""
+import asyncio
+async def fn(input):
+    try:
+        while True:
+            yield 'tick' * 20000
+            if input == 'sleeps': await asyncio.sleep(0.01)
+    finally:
+        print('closed')
+""")
+        for count, body in enumerate((b"sleeps", b"waits for credit"), 1):
+            number = worker.begin(body)
+            worker.replies[number].hold = True
+            worker.until(lambda: worker.replies[number].body, "a tick")
+            worker.cancel(number)
+            self.assertEqual(worker.wait(number).end, ENDED)
+            worker.until_logged("closed\n" * count)
+
+    def test_a_coroutine_that_will_not_be_cancelled_ends_as_it_likes(self):
+        worker = self.ready("""
+import asyncio
+async def fn(input):
+    try:
+        print('began'); await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.2)
+        print('done')
+    return 'late'
+""")
+        number = worker.begin()
+        worker.until_logged("began")
+        worker.cancel(number)
+        self.assertEqual(worker.wait(number).end, ENDED)
+        self.assertIn("done", worker.logged())
+
+    def test_tasks_and_subprocesses_of_the_function(self):
+        worker = self.ready("""
+import asyncio, sys
+async def bad(): sys.exit(4)
+async def fn(input):
+    if input == 'task':
+        asyncio.get_running_loop().create_task(bad())
+        await asyncio.sleep(0.05)
+        return 'went on'
+    run = await asyncio.create_subprocess_exec('echo', 'hi', stdout=asyncio.subprocess.PIPE)
+    return (await run.communicate())[0]
+""")
+        self.assertEqual(worker.call(b"").body, b"hi\n")
+        number = worker.begin(b"task")
+        self.answers(worker, number, 200, b"went on")
+        self.assertIn("SystemExit", worker.logged())
+
+    def test_frames_are_read_while_a_coroutine_computes(self):
+        worker = self.ready("import time\nasync def fn(input):\n    time.sleep(1)\n    return 'x'\n")
+        number = worker.begin()
+        worker.ping()
+        self.assertIsNone(worker.replies[number].end)
+        self.answers(worker, number, 200, b"x")
 
 
 class Threads(WorkerCase):

@@ -6,9 +6,10 @@ and return. It knows nothing of HTTP, routes, other handlers, or who started it.
 
 Threads take turns: one leads, it alone reads frames. A leader runs a call itself, so
 a short call costs no change of thread; when a call proves slow the lead passes to a
-follower, and the former leader finishes its call and becomes a follower. Started as
-`python3 -I -S -u worker.py`; the standard library only, and little of it, because
-each import lengthens every start.
+follower, and the former leader finishes its call and becomes a follower. The calls of
+an `async def fn` run on one event loop in the main thread; the leader only hands them
+over. Started as `python3 -I -S -u worker.py`; the standard library only, and little of
+it, because each import lengthens every start.
 """
 
 import io
@@ -20,7 +21,7 @@ import sys
 from _thread import allocate_lock, start_new_thread
 
 # By name: functions and their test tools may replace what `time` holds.
-from time import perf_counter, sleep
+from time import monotonic, perf_counter, sleep
 
 SOCKET = 3
 LOAD, CALL, BODY, CANCEL, CREDIT, PING = 1, 2, 3, 4, 5, 6
@@ -57,6 +58,9 @@ WATCH_QUIET = 20
 
 HEADER_NAME = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 CONTROLS = bytes(set(range(32)) - {9}) + b"\x7f"
+# Of a function's code: it is an `async def`, with or without `yield`.
+CO_COROUTINE, CO_ASYNC_GENERATOR = 0x80, 0x200
+SIGNATURES = "fn(input), fn(input, headers) or fn(input, headers, context)"
 RETURNS = (
     "return a str, bytes, None, (body, status), (body, status, headers) "
     "or an iterator of str or bytes"
@@ -87,8 +91,11 @@ def main():
     if first is None:
         leave(70, "no thread can be started; the limit of processes is too low")
     first.release()
+    work = crew.follow
     try:
-        crew.fn, crew.takes_headers = load_function(folder, dependencies)
+        crew.fn, crew.takes = load_function(folder, dependencies)
+        if is_async(crew.fn):
+            work = Loop(crew).work
     except Unfit as unfit:
         reason = str(unfit)
     except BaseException as error:
@@ -98,7 +105,7 @@ def main():
     else:
         name = "Python %d.%d.%d" % sys.version_info[:3]
         wire.send(READY, 0, 0, json.dumps({"protocol": 1, "runtime": name}).encode())
-        crew.follow()
+        work()
     for log in (sys.stdout, sys.stderr):
         try:
             log.flush()
@@ -223,7 +230,8 @@ class Wire:
 
 
 class Call:
-    __slots__ = ("number", "head", "body", "parts", "owed", "cancelled", "granted", "sent", "gate")
+    # `since`, when it came on time.monotonic(), is set only where its body took time.
+    __slots__ = ("number", "head", "body", "parts", "owed", "cancelled", "granted", "sent", "gate", "since")
 
     def __init__(self, number, head, body):
         self.number = number
@@ -249,7 +257,8 @@ class Crew:
     def __init__(self, wire, concurrency):
         self.wire = wire
         self.fn = None
-        self.takes_headers = True
+        # How many arguments fn takes.
+        self.takes = 2
         self.calls = {}
         # One more than calls: CREDIT and CANCEL must be read while all of them wait.
         self.hands_max = concurrency + 1
@@ -400,6 +409,7 @@ class Crew:
                 if flags & END:
                     return call
                 call.parts = [call.body]
+                call.since = monotonic()
                 self.grant(call, len(call.body))
             elif kind == BODY:
                 if call is None:
@@ -468,7 +478,12 @@ class Crew:
         try:
             body = call.body
             text = str(body, "utf-8", "surrogateescape") if body else None
-            result = self.fn(text, headers_of(call.head)) if self.takes_headers else self.fn(text)
+            if self.takes == 2:
+                result = self.fn(text, headers_of(call.head))
+            elif self.takes == 1:
+                result = self.fn(text)
+            else:
+                result = self.fn(text, headers_of(call.head), Context(call))
             head, flags = b"", END
             if type(result) is str:
                 body = result.encode("utf-8", "surrogateescape")
@@ -523,23 +538,29 @@ class Crew:
                 close(items)
                 return self.finish(call, REPLY, END | FAILURE, U32.pack(3) + b"500" + words)
         close(items)
-        if call.cancelled:
+        if not self.pour(call, None if begun else head, b"", END):
             self.finish(call, ENDED, 0, b"")
-        else:
-            self.pour(call, None if begun else head, b"", END)
 
     def pour(self, call, head, data, flags):
         """Sends data in frames, as credit allows; False if the call was cancelled first."""
         if call.gate is None:
             call.gate = allocate_lock()
             call.gate.acquire()
+        for whole in self.pouring(call, head, data, flags):
+            if whole is not None:
+                return whole
+            call.gate.acquire()
+
+    def pouring(self, call, head, data, flags):
+        """The steps of pour: None where it must wait at the gate, at last what it returns."""
         view = memoryview(data)
         while True:
             room = call.granted - call.sent
             if call.cancelled:
-                return False
+                yield False
+                return
             if view and room <= 0:
-                call.gate.acquire()
+                yield None
                 continue
             piece = view[: min(room, PIECE_BYTES)]
             view = view[len(piece) :]
@@ -551,10 +572,190 @@ class Crew:
                 self.wire.send(kind, 0, call.number, piece)
             elif flags & END:
                 self.finish(call, kind, END, bytes(piece))
-                return True
+                yield True
+                return
             else:
                 self.wire.send(kind, 0, call.number, bytes(piece))
-                return True
+                yield True
+                return
+
+
+# --- an async def fn ----------------------------------------------------------------
+
+
+class Loop:
+    """The event loop that runs the calls of an `async def fn`, all in one thread. It takes
+    the place of `Crew.run`: the leader hands a call over and reads on."""
+
+    def __init__(self, crew):
+        # Not before it is needed: it lengthens a start by tens of milliseconds.
+        import asyncio
+        from collections import deque
+
+        self.asyncio = asyncio
+        self.crew = crew
+        # Before 3.10 what a module makes when it is imported belongs to the default loop.
+        self.loop = asyncio.get_event_loop() if sys.version_info < (3, 10) else asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        # Calls that have come and have not begun; whether the loop knows of them.
+        self.new = deque()
+        self.knocked = False
+        self.flushing = False
+        # The loop itself holds tasks weakly.
+        self.tasks = set()
+        crew.run = self.take
+
+    def work(self):
+        """Runs calls for ever, in the thread that calls it."""
+        while not self.loop.is_closed():
+            try:
+                self.loop.run_forever()
+            except BaseException as error:
+                # sys.exit in a task that fn has made.
+                tell(error)
+        leave(70, "fn has closed its event loop")
+
+    def take(self, call, me):
+        """Hands a call over. Called by the leader, for whom many calls are one knock."""
+        call.gate = Gate(self, call)
+        self.new.append(call)
+        if not self.knocked:
+            self.knocked = True
+            self.loop.call_soon_threadsafe(self.begin)
+        return perf_counter()
+
+    def begin(self):
+        self.knocked = False
+        while self.new:
+            call = self.new.popleft()
+            call.gate.task = task = self.loop.create_task(self.run(call))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def run(self, call):
+        """Runs one call, to its last frame."""
+        crew = self.crew
+        if call.cancelled:
+            return crew.finish(call, ENDED, 0, b"")
+        call.gate.begun = True
+        flags = END
+        try:
+            body = call.body
+            text = str(body, "utf-8", "surrogateescape") if body else None
+            arguments = (text, headers_of(call.head), Context(call))[: crew.takes]
+            result = crew.fn(*arguments)
+            if hasattr(result, "__await__"):
+                result = await result
+            head, body = reply_of(result, True)
+        except BaseException as error:
+            head, flags = b"500", END | FAILURE
+            body = self.told(call, error)
+        if call.cancelled:
+            await self.close(body)
+            crew.finish(call, ENDED, 0, b"")
+        elif type(body) is not bytes:
+            await self.stream(call, head, body)
+        elif len(body) <= WINDOW_BYTES:
+            del crew.calls[call.number]
+            size = len(head)
+            frame = REPLY_FRAME.pack(4 + size + len(body), REPLY, flags, 0, call.number, size)
+            crew.wire.waiting.append(frame + head + body)
+            if not self.flushing:
+                # Replies of one turn of the loop go out together.
+                self.flushing = True
+                self.loop.call_soon(self.flush)
+        elif not await self.pour(call, head, body, END):
+            crew.finish(call, ENDED, 0, b"")
+
+    def flush(self):
+        self.flushing = False
+        self.crew.wire.flush()
+
+    async def stream(self, call, head, items):
+        """Sends what an iterator yields as it comes; the reply begins with the first of it."""
+        crew, begun = self.crew, False
+        try:
+            async for item in items if hasattr(items, "__anext__") else self.turns(items):
+                data = bytes_of(item)
+                if data and not await self.pour(call, None if begun else head, data, 0):
+                    break
+                begun = begun or len(data) > 0
+        except BaseException as error:
+            words = self.told(call, error)
+            await self.close(items)
+            if call.cancelled:
+                crew.finish(call, ENDED, 0, b"")
+            elif begun:
+                crew.finish(call, ERROR, 0, words)
+            else:
+                crew.finish(call, REPLY, END | FAILURE, U32.pack(3) + b"500" + words)
+            return
+        await self.close(items)
+        if not await self.pour(call, None if begun else head, b"", END):
+            crew.finish(call, ENDED, 0, b"")
+
+    async def turns(self, items):
+        """A plain iterator, which gives the other calls a turn after each item."""
+        for item in items:
+            yield item
+            await self.asyncio.sleep(0)
+
+    async def pour(self, call, head, data, flags):
+        for whole in self.crew.pouring(call, head, data, flags):
+            if whole is not None:
+                return whole
+            try:
+                await call.gate.opened()
+            except self.asyncio.CancelledError:
+                # By CANCEL, which the next step sees, or by fn itself.
+                if not call.cancelled:
+                    raise
+
+    def told(self, call, error):
+        """What the caller is told. That a cancelled call ends so is no news."""
+        if call.cancelled and isinstance(error, (self.asyncio.CancelledError, GeneratorExit)):
+            return b""
+        return tell(error)
+
+    async def close(self, body):
+        """Tells an iterator that nobody takes more of it."""
+        shut = getattr(body, "aclose", None)
+        if shut is None:
+            return close(body)
+        try:
+            await shut()
+        except BaseException as error:
+            tell(error)
+
+
+class Gate:
+    """Where a call on the loop waits for credit. CANCEL comes by it, too."""
+
+    __slots__ = ("loop", "call", "task", "begun", "waiter")
+
+    def __init__(self, loop, call):
+        self.loop = loop.loop
+        self.call = call
+        self.task = None
+        # A task that is cancelled before its first step would never say that it ended.
+        self.begun = False
+        self.waiter = None
+
+    def release(self):
+        """Called by the leader."""
+        self.loop.call_soon_threadsafe(self.wake)
+
+    def wake(self):
+        if self.call.cancelled:
+            if self.begun:
+                self.task.cancel()
+        elif self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    async def opened(self):
+        # Credit that has come since the last look finds this: wake runs on the loop.
+        self.waiter = self.loop.create_future()
+        await self.waiter
 
 
 # --- what the function takes ------------------------------------------------------
@@ -609,6 +810,23 @@ def parsed(block):
     return headers
 
 
+class Context:
+    """What a function learns of its call beyond its input and headers."""
+
+    __slots__ = ("method", "path", "query", "body", "call_id", "deadline")
+
+    def __init__(self, call):
+        fields = call.head.split(b"\n", 5)
+        self.call_id, self.method, self.path, self.query = (str(field, "latin-1") for field in fields[:4])
+        self.body = call.body
+        # In seconds, on time.monotonic(); then the call is given up.
+        self.deadline = getattr(call, "since", monotonic()) + int(fields[4]) / 1000
+
+    def remaining(self):
+        """Seconds until the deadline, 0 at least."""
+        return max(0.0, self.deadline - monotonic())
+
+
 # --- what the function returns ----------------------------------------------------
 
 
@@ -616,8 +834,9 @@ class Unfit(Exception):
     """What a function is or returned cannot be used; the message says what can."""
 
 
-def reply_of(result):
-    """The head of a reply, and its body: bytes, or an iterator."""
+def reply_of(result, on_loop=False):
+    """The head of a reply, and its body: bytes, or an iterator; one that must be awaited
+    only on the loop."""
     if type(result) is tuple:
         if len(result) == 2:
             body, status = result
@@ -633,9 +852,13 @@ def reply_of(result):
         return head, b""
     if isinstance(body, (str, bytes, bytearray, memoryview)):
         return head, bytes_of(body)
-    if hasattr(body, "__next__"):
+    if hasattr(body, "__next__") or on_loop and hasattr(body, "__anext__"):
         return head, body
     kind = type(body).__name__
+    if hasattr(body, "__await__") or hasattr(body, "__anext__"):
+        close(body)
+        advice = "await it" if on_loop else "make fn itself an async def"
+        raise Unfit("fn returned %s, which nobody awaits; %s" % (kind, advice))
     if isinstance(body, (dict, list)):
         raise Unfit("fn returned %s; %s (json.dumps makes a str of a %s)" % (kind, RETURNS, kind))
     raise Unfit("fn returned %s; %s" % (kind, RETURNS))
@@ -749,7 +972,7 @@ def account(error):
 
 
 def load_function(folder, dependencies):
-    """Imports fn.py as a user would expect it; fn, and whether it takes headers."""
+    """Imports fn.py as a user would expect it; fn, and how many arguments it takes."""
     # -S leaves these out, and functions use them.
     site.setquit()
     if dependencies:
@@ -770,19 +993,21 @@ def load_function(folder, dependencies):
         raise Unfit("fn.py defines no fn; define fn(input, headers) in it, what it returns is the reply")
     if not callable(fn):
         raise Unfit("fn in fn.py is %s; it must be a function fn(input, headers)" % type(fn).__name__)
-    return fn, takes_headers(fn)
+    return fn, takes(fn)
 
 
-def takes_headers(fn):
+def takes(fn):
+    """How many arguments fn takes. Older functions may have a third one of their own, with
+    a default: it gets the context if it needs a value or is named so."""
     code = getattr(fn, "__code__", None)
     if code is not None and not hasattr(fn, "__wrapped__") and type(fn) is type(main):
-        if code.co_flags & 0x80:
-            raise Unfit("fn in fn.py is an async def, which is not supported; make it a plain def")
         named, taken = code.co_argcount, 2 if code.co_flags & 0x04 else min(code.co_argcount, 2)
         needed = named - len(fn.__defaults__ or ())
         needed_by_name = code.co_kwonlyargcount - len(fn.__kwdefaults__ or ())
+        if needed == 3 or named > 2 and code.co_varnames[2] == "context":
+            taken = 3
         if needed <= taken and taken and not needed_by_name:
-            return taken == 2
+            return taken
     else:
         # Not before it is needed: it lengthens every start by many milliseconds.
         import inspect
@@ -791,14 +1016,25 @@ def takes_headers(fn):
             signature = inspect.signature(fn)
         except (TypeError, ValueError):
             # A callable made in C that does not tell.
-            return True
-        for count in (2, 1):
+            return 2
+        names = list(signature.parameters)
+        for count in (3, 2, 1) if names[2:3] == ["context"] else (2, 1, 3):
             try:
                 signature.bind(*(None,) * count)
-                return count == 2
+                return count
             except TypeError:
                 pass
-    raise Unfit("fn in fn.py cannot be called as fn(input, headers) or fn(input); let it take these")
+    raise Unfit("fn in fn.py cannot be called as %s; let it take these" % SIGNATURES)
+
+
+def is_async(fn):
+    """Whether a call of fn makes a coroutine or an async generator."""
+    # A function, or in a functools.partial, or an object that can be called.
+    for one in (fn, getattr(fn, "func", None), getattr(type(fn), "__call__", None)):
+        code = getattr(one, "__code__", None)
+        if code is not None:
+            return code.co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR) != 0
+    return False
 
 
 if __name__ == "__main__":

@@ -184,6 +184,45 @@ class Python(Case):
             bodies = [f"body {n} " * (n % 50 + 1) for n in range(400)]
             self.assertEqual(list(pool.map(lambda body: self.call(name, body).text, bodies)), bodies)
 
+    def test_the_context(self):
+        name = self.python(
+            "def fn(input, headers, context):\n"
+            "    assert 0 < context.remaining() <= 300\n"
+            "    return repr((context.method, context.path, context.query, context.body, len(context.call_id)))\n"
+        )
+        answer = self.call(name + "/a/b?c=d", b"\xff", method="PUT")
+        self.assertEqual(answer.text, repr(("PUT", "/a/b", "c=d", b"\xff", 32)))
+
+    def test_coroutines_run_side_by_side(self):
+        name = self.python("import asyncio\nasync def fn(input, headers):\n    await asyncio.sleep(1)\n    return input\n")
+        began = time.monotonic()
+        with ThreadPoolExecutor(30) as pool:
+            self.assertEqual(list(pool.map(lambda n: self.call(name, str(n)).text, range(30))), [str(n) for n in range(30)])
+        self.assertLess(time.monotonic() - began, 8)
+
+    def test_an_async_generator_is_streamed_and_a_caller_who_leaves_cancels_it(self):
+        import http.client
+        from blackbox.http import host_and_port
+
+        name = self.python(
+            "import asyncio\n"
+            "async def fn(input, headers):\n"
+            "    try:\n"
+            "        yield 'first\\n'\n"
+            "        await asyncio.sleep(60)\n"
+            "    except asyncio.CancelledError:\n"
+            "        print('told to stop')\n"
+            "        raise\n"
+        )
+        host, port = host_and_port(self.server.http)
+        connection = http.client.HTTPConnection(host, port, timeout=20)
+        connection.request("GET", "/" + name)
+        response = connection.getresponse()
+        self.assertEqual(response.readline(), b"first\n")
+        response.close()
+        connection.close()
+        self.wait_for_log(name, "told to stop")
+
     def test_large_bodies_both_ways(self):
         name = self.python(ECHO)
         body = os.urandom(3_000_000)
