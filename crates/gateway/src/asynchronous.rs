@@ -1,54 +1,78 @@
 //! Calls that are accepted now and run later.
 //!
-//! Owns the three steps of an asynchronous call: accept it (bounded), run it,
-//! and receive its outcome. Only [`AcceptedCalls::accept`] and
-//! [`AcceptedCalls::drain`] are seen from outside, so that a store can take the
-//! place of memory here. Must not know any protocol.
+//! Owns the three steps of an asynchronous call, kept apart so that a store can
+//! take the place of memory: accept it (bounded), run it, and remember what came
+//! of it (`memory.rs`, `result.rs`). Must not know any protocol.
+
+mod memory;
+mod result;
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
 
-use http_body::Body as HttpBody;
 use parking_lot::Mutex;
-use tinyfaas_model::{CallId, FunctionName, Invocation, InvokeError, Reply, Route};
+use tinyfaas_model::{
+    CallId, CallPage, CallQuery, CallRecord, CallRegistry, CallState, Cancelling, Invocation,
+    InvokeError, Moment, Route,
+};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+pub(crate) use self::memory::Outcome;
+use self::memory::{Ending, Memory};
 use crate::config::GatewayConfig;
-use crate::dispatch::Dispatch;
-use crate::held::Share;
+use crate::dispatch::{Dispatch, Progress, now};
+use crate::held::{HeldBytes, Share};
 
-/// The asynchronous calls that have not ended yet.
+/// How long what is to be forgotten waits for more of its kind. Nobody sees it
+/// meanwhile.
+const FORGETTING_PAUSE: Duration = Duration::from_secs(1);
+
+/// The asynchronous calls: those that have not ended yet, and for a time those
+/// that have.
 pub(crate) struct AcceptedCalls {
     dispatch: Arc<Dispatch>,
     calls_max: usize,
-    retry_after: std::time::Duration,
+    retry_after: Duration,
+    result_bytes_max: usize,
+    /// The budget for what functions replied.
+    results: Arc<HeldBytes>,
     state: Mutex<State>,
     /// Told when the last call has ended.
     quiet: Notify,
 }
 
-#[derive(Default)]
 struct State {
-    calls: HashMap<CallId, Accepted>,
+    memory: Memory,
+    /// The calls that are not over: one that was cancelled is not, until it has
+    /// let go of what it holds.
+    tasks: HashMap<CallId, AbortHandle>,
+    /// Forgets in time, while there is something to forget.
+    forgetting: Option<AbortHandle>,
     stopping: bool,
-}
-
-struct Accepted {
-    function: FunctionName,
-    task: AbortHandle,
 }
 
 impl AcceptedCalls {
     pub(crate) fn new(config: &GatewayConfig, dispatch: Arc<Dispatch>) -> Arc<Self> {
+        let state = State {
+            memory: Memory::new(config.async_keep, config.async_ended_max),
+            tasks: HashMap::new(),
+            forgetting: None,
+            stopping: false,
+        };
         Arc::new(Self {
             dispatch,
             calls_max: config.async_waiting_max,
             retry_after: config.retry_after,
-            state: Mutex::default(),
+            // A single one must fit, lest all others are given up in vain.
+            result_bytes_max: config
+                .async_result_bytes_max
+                .min(config.async_results_bytes_max.saturating_sub(result::OVERHEAD_BYTES)),
+            results: HeldBytes::new(config.async_results_bytes_max),
+            state: Mutex::new(state),
             quiet: Notify::new(),
         })
     }
@@ -69,66 +93,137 @@ impl AcceptedCalls {
         if state.stopping {
             return Err(InvokeError::Stopping);
         }
-        if state.calls.len() >= self.calls_max {
+        if state.tasks.len() >= self.calls_max {
             return Err(InvokeError::ServerBusy {
                 what: "too many asynchronous calls are waiting",
                 retry_after: self.retry_after,
             });
         }
         let (id, function) = (invocation.id, route.function.name.clone());
+        state.memory.accept(id, function, moment());
         // The task cannot miss its own entry: ending it needs the lock held here.
         let task = tokio::spawn(Arc::clone(self).run(route, invocation, held)).abort_handle();
-        state.calls.insert(id, Accepted { function, task });
+        state.tasks.insert(id, task);
         Ok(())
     }
 
     async fn run(self: Arc<Self>, route: Arc<Route>, invocation: Invocation, held: Share) {
         let (id, function) = (invocation.id, route.function.name.clone());
-        let _ended = Ended { calls: &self, id };
-        let outcome = match self.dispatch.run_accepted(route, invocation).await {
-            Ok(reply) => complete(reply).await,
+        let _over = Over { calls: &self, id };
+        let progress = |progress| {
+            let memory = &mut self.state.lock().memory;
+            match progress {
+                Progress::Started => memory.start(id, moment()),
+                Progress::PutBack => memory.put_back(id),
+            }
+        };
+        let outcome = match self.dispatch.run_accepted(route, invocation, progress).await {
+            Ok(reply) => {
+                let share = self.results.share();
+                let grow = |share: &mut Share, bytes| self.make_room(share, bytes);
+                result::read(reply, share, self.result_bytes_max, grow).await
+            }
             Err(error) => Err(error),
         };
-        // Here the outcome is known; nobody can ask for it yet, so a failure is
-        // told to the log.
-        if let Err(error) = outcome {
+        // Where the function failed, its own log says how.
+        if let Err(error) = &outcome {
+            // Most callers never ask what became of their call.
             tracing::warn!(%function, call = %id, "asynchronous call failed: {error}");
         }
         drop(held);
+        self.end(id, outcome.map_or_else(Ending::NoReply, Ending::Replied));
     }
 
-    fn ended(&self, id: CallId) {
-        let mut state = self.state.lock();
-        state.calls.remove(&id);
-        let quiet = state.calls.is_empty();
-        drop(state);
-        if quiet {
-            self.quiet.notify_waiters();
+    /// Makes a share of the results' budget larger, at the cost of the oldest.
+    fn make_room(&self, share: &mut Share, bytes: usize) -> bool {
+        while !share.grow(bytes) {
+            if !self.state.lock().memory.drop_oldest_result() {
+                return false;
+            }
         }
+        true
+    }
+
+    fn end(self: &Arc<Self>, id: CallId, ending: Ending) {
+        let mut state = self.state.lock();
+        state.memory.end(id, ending, moment());
+        self.forget_later(&mut state);
+    }
+
+    fn forget_later(self: &Arc<Self>, state: &mut State) {
+        if state.forgetting.is_some() || state.stopping {
+            return;
+        }
+        // There is none where the last calls are dropped with the runtime.
+        if let Ok(runtime) = Handle::try_current() {
+            let task = runtime.spawn(forget_in_time(Arc::downgrade(self)));
+            state.forgetting = Some(task.abort_handle());
+        }
+    }
+
+    /// Waits until the call has ended, until then at most, and returns what is
+    /// known of it; None where nothing is.
+    pub(crate) async fn ended(&self, id: CallId, until: Instant) -> Option<CallRecord> {
+        let news = self.state.lock().memory.news(id);
+        if let Some(news) = news {
+            let told = news.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            let still = self.get(id).is_some_and(|record| !record.state.has_ended());
+            if still {
+                // Either way the record says how it stands.
+                let _ = timeout_at(until, told).await;
+            }
+        }
+        self.get(id)
+    }
+
+    /// What a caller would have got who had waited; None where the call has not
+    /// ended, or nothing of it is kept.
+    pub(crate) fn outcome(&self, id: CallId) -> Option<Outcome> {
+        self.remembered().memory.outcome(id)
+    }
+
+    /// What is remembered, less what is to be forgotten by now.
+    fn remembered(&self) -> parking_lot::MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        state.memory.forget_old(now());
+        state
     }
 
     /// Accepts no more and waits until all have ended, or until then. What is
     /// left is given up: stopped, and a line in the log for each.
-    pub(crate) async fn drain(&self, until: Instant) {
-        self.state.lock().stopping = true;
-        let drained = timeout_at(until, self.ended_all()).await;
+    pub(crate) async fn drain(self: &Arc<Self>, until: Instant) {
+        let forgetting = {
+            let mut state = self.state.lock();
+            state.stopping = true;
+            state.forgetting.take()
+        };
+        if let Some(task) = forgetting {
+            task.abort();
+        }
+        let drained = timeout_at(until, self.all_over()).await;
         if drained.is_ok() {
             return;
         }
-        let given_up = std::mem::take(&mut self.state.lock().calls);
-        for (id, call) in given_up {
-            call.task.abort();
-            let function = call.function;
+        let given_up: Vec<_> = self.state.lock().tasks.drain().collect();
+        for (id, task) in given_up {
+            task.abort();
+            let Some(record) = self.get(id).filter(|record| !record.state.has_ended()) else {
+                continue;
+            };
+            self.end(id, Ending::Lost("the server stopped before the call had ended"));
+            let function = record.function;
             tracing::warn!(%function, call = %id, "asynchronous call given up: the server stops");
         }
     }
 
-    async fn ended_all(&self) {
+    async fn all_over(&self) {
         loop {
             let quiet = self.quiet.notified();
             tokio::pin!(quiet);
             quiet.as_mut().enable();
-            if self.state.lock().calls.is_empty() {
+            if self.state.lock().tasks.is_empty() {
                 return;
             }
             quiet.await;
@@ -136,23 +231,72 @@ impl AcceptedCalls {
     }
 }
 
-/// Reads the reply to its end: leaving earlier would cancel the function.
-async fn complete(mut reply: Reply) -> Result<(), InvokeError> {
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut reply.body).poll_frame(cx)).await {
-        frame.map_err(|error| InvokeError::ReplyBroken { how: error.to_string() })?;
+impl CallRegistry for AcceptedCalls {
+    fn list(&self, query: &CallQuery) -> CallPage {
+        self.remembered().memory.list(query)
     }
-    // Where the function failed, its own log says how.
-    Ok(())
+
+    fn get(&self, id: CallId) -> Option<CallRecord> {
+        self.remembered().memory.get(id).cloned()
+    }
+
+    fn cancel(&self, id: CallId) -> Cancelling {
+        let mut state = self.remembered();
+        let Some(record) = state.memory.get(id) else { return Cancelling::Unknown };
+        if record.state.has_ended() && record.state != CallState::Cancelled {
+            return Cancelling::TooLate(record.clone());
+        }
+        state.memory.end(id, Ending::Cancelled, moment());
+        let task = state.tasks.get(&id).cloned();
+        let record = state.memory.get(id).cloned();
+        drop(state);
+        // Its end needs the lock.
+        if let Some(task) = task {
+            task.abort();
+        }
+        record.map_or(Cancelling::Unknown, Cancelling::Cancelled)
+    }
 }
 
 /// Takes the call off the list, however its task ends.
-struct Ended<'a> {
-    calls: &'a AcceptedCalls,
+struct Over<'a> {
+    calls: &'a Arc<AcceptedCalls>,
     id: CallId,
 }
 
-impl Drop for Ended<'_> {
+impl Drop for Over<'_> {
     fn drop(&mut self) {
-        self.calls.ended(self.id);
+        let lost = Ending::Lost("the server gave the call up; its log says why");
+        let mut state = self.calls.state.lock();
+        // One that has ended as it should has said so already.
+        state.memory.end(self.id, lost, moment());
+        self.calls.forget_later(&mut state);
+        state.tasks.remove(&self.id);
+        let quiet = state.tasks.is_empty();
+        drop(state);
+        if quiet {
+            self.calls.quiet.notify_waiters();
+        }
     }
+}
+
+/// Forgets what is to be forgotten, until there is nothing that ever will be.
+async fn forget_in_time(calls: Weak<AcceptedCalls>) {
+    loop {
+        let next = {
+            let Some(calls) = calls.upgrade() else { return };
+            let mut state = calls.state.lock();
+            let next = state.memory.forget_old(now());
+            if next.is_none() {
+                state.forgetting = None;
+            }
+            next
+        };
+        let Some(next) = next else { return };
+        sleep_until(Instant::from_std(next).max(Instant::now() + FORGETTING_PAUSE)).await;
+    }
+}
+
+fn moment() -> Moment {
+    Moment { wall: SystemTime::now(), steady: now() }
 }

@@ -23,6 +23,21 @@ pub struct GatewayConfig {
     /// Asynchronous calls that may be accepted and not yet ended; beyond: 503.
     /// Default 4096.
     pub async_waiting_max: usize,
+    /// How long an asynchronous call that has ended is remembered, with its
+    /// result. Default 10 min.
+    pub async_keep: Duration,
+    /// Asynchronous calls that have ended and are remembered; beyond: the oldest
+    /// is forgotten. Default 10,000.
+    pub async_ended_max: usize,
+    /// Bytes of one asynchronous call's result (headers and body) that are kept;
+    /// beyond: the call's state says that it was too large. Default 8 MiB.
+    pub async_result_bytes_max: usize,
+    /// Bytes of all asynchronous calls' results that are kept, those that are
+    /// being read included; beyond: the oldest goes. Default 64 MiB.
+    pub async_results_bytes_max: usize,
+    /// How long a caller may wait for an asynchronous call's end in one request;
+    /// who asks for more is answered then. Default 60 s.
+    pub async_wait_max: Duration,
     /// Handlers that one call is offered to before it is answered with 503,
     /// and routes that it looks up. Default 4.
     pub tries_max: usize,
@@ -84,6 +99,11 @@ impl Default for GatewayConfig {
             held_bytes_max: 64 << 20,
             waiting_max: 4096,
             async_waiting_max: 4096,
+            async_keep: Duration::from_secs(600),
+            async_ended_max: 10_000,
+            async_result_bytes_max: 8 << 20,
+            async_results_bytes_max: 64 << 20,
+            async_wait_max: Duration::from_secs(60),
             tries_max: 4,
             retry_after: Duration::from_secs(1),
             connections_max: 4096,

@@ -32,6 +32,15 @@ pub(crate) struct Dispatch {
     retry_after: Duration,
 }
 
+/// How far an accepted call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// A handler has taken it.
+    Started,
+    /// The handler has handed it back before it started.
+    PutBack,
+}
+
 impl Dispatch {
     /// Takes calls to the functions of these routes.
     #[must_use]
@@ -56,7 +65,7 @@ impl Dispatch {
 
     /// Runs a call for a caller who waits. `invocation.deadline` bounds the wait
     /// for a place, the run, and the reply's body. Dropping the future cancels
-    /// the call.
+    /// the call. `admitted` tells when it got its place, whatever becomes of it.
     ///
     /// # Errors
     /// Says why there is no reply.
@@ -64,10 +73,11 @@ impl Dispatch {
         &self,
         route: Arc<Route>,
         invocation: Invocation,
+        admitted: &mut Option<Instant>,
     ) -> Result<Reply, InvokeError> {
         let deadline = invocation.deadline;
         let after = route.function.limits.call_deadline;
-        let outcome = within(deadline, pin!(self.try_handlers(route, invocation))).await;
+        let outcome = within(deadline, pin!(self.try_handlers(route, invocation, admitted))).await;
         let reply = outcome.unwrap_or(Err(InvokeError::DeadlineExceeded { after }))?;
         Ok(until_deadline(reply, deadline, after))
     }
@@ -76,9 +86,11 @@ impl Dispatch {
         &self,
         mut route: Arc<Route>,
         mut invocation: Invocation,
+        admitted: &mut Option<Instant>,
     ) -> Result<Reply, InvokeError> {
         for _ in 0..self.tries_max {
             let Admission { handler, place } = self.admit(&mut route, Patience::Caller).await?;
+            *admitted = Some(now());
             match handler.invoke(invocation, place).await {
                 Ok(reply) => return Ok(reply),
                 Err(HandlerError::Failed(error)) => return Err(error),
@@ -97,16 +109,21 @@ impl Dispatch {
         &self,
         mut route: Arc<Route>,
         mut invocation: Invocation,
+        progress: impl Fn(Progress),
     ) -> Result<Reply, InvokeError> {
         for _ in 0..self.tries_max {
             let Admission { handler, place } = self.admit(&mut route, Patience::Accepted).await?;
+            progress(Progress::Started);
             let after = route.function.limits.call_deadline;
             let deadline = deadline(now(), after);
             invocation.deadline = deadline;
             match within(deadline, handler.invoke(invocation, place).as_mut()).await {
                 Some(Ok(reply)) => return Ok(until_deadline(reply, deadline, after)),
                 Some(Err(HandlerError::Failed(error))) => return Err(error),
-                Some(Err(HandlerError::NotStarted(unseen))) => invocation = *unseen,
+                Some(Err(HandlerError::NotStarted(unseen))) => {
+                    invocation = *unseen;
+                    progress(Progress::PutBack);
+                }
                 None => return Err(InvokeError::DeadlineExceeded { after }),
             }
         }

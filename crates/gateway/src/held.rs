@@ -25,6 +25,12 @@ impl HeldBytes {
         Arc::new(Self { max, taken: AtomicUsize::new(0) })
     }
 
+    /// Bytes that are taken now.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// A share of nothing yet.
     pub(crate) fn share(self: &Arc<Self>) -> Share {
         Share { budget: Arc::clone(self), bytes: 0 }
@@ -43,6 +49,13 @@ impl Share {
             self.budget.taken.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
+    }
+
+    /// Gives back what is more than so many bytes.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let more = self.bytes.saturating_sub(bytes);
+        self.bytes -= more;
+        self.budget.taken.fetch_sub(more, Ordering::Relaxed);
     }
 }
 
@@ -66,7 +79,10 @@ mod tests {
         assert!(!one.grow(1));
         drop(one);
         assert!(other.grow(6));
+        other.shrink_to(12);
+        other.shrink_to(3);
+        assert_eq!(budget.taken(), 3);
         drop(other);
-        assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.taken(), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! the files below this one. Must not know handlers or their backends; what is
 //! the same for every protocol is in [`crate::dispatch`].
 
+mod accepted;
 mod body;
 mod error;
 mod head_copy;
@@ -12,6 +13,8 @@ mod reply;
 mod request;
 mod socket;
 mod stall;
+mod timing;
+mod trace;
 pub(crate) mod watch;
 
 use std::convert::Infallible;
@@ -20,8 +23,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ::http::header::LOCATION;
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -174,6 +178,24 @@ async fn serve(
     let _ = Watched::new(connection, activity, |connection| connection.graceful_shutdown()).await;
 }
 
+/// What is told of a call with its reply.
+struct Course {
+    id: CallId,
+    /// When it asked for a place, if it did.
+    queued: Option<Instant>,
+    /// When it got one.
+    admitted: Option<Instant>,
+}
+
+impl Course {
+    fn timing(&self) -> Option<HeaderValue> {
+        let (queued, now) = (self.queued?, now());
+        let queue = self.admitted.unwrap_or(now).saturating_duration_since(queued);
+        let function = self.admitted.map(|admitted| now.saturating_duration_since(admitted));
+        Some(timing::header(queue, function))
+    }
+}
+
 /// One request, from its head to its response's head.
 async fn answer(
     http: &Http,
@@ -181,7 +203,7 @@ async fn answer(
     call: CallMark,
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
-    let id = CallId::random();
+    let mut course = Course { id: CallId::random(), queued: None, admitted: None };
     let part_bytes_max = match request.version() {
         Version::HTTP_2 => http.config.h2_send_bytes_max.max(1),
         _ => usize::MAX,
@@ -189,7 +211,7 @@ async fn answer(
     let seen = request::look(request.headers());
     let manner = Manner::of(request.version(), request.headers(), seen.accept);
     let has_body = !request.body().is_end_stream();
-    let mut response = match respond(http, activity, id, &seen, request).await {
+    let mut response = match respond(http, activity, &mut course, &seen, request).await {
         Ok(response) => response,
         Err(error) => {
             if has_body {
@@ -198,15 +220,20 @@ async fn answer(
             error::respond(&error, manner, http.config.retry_after)
         }
     };
-    let told = HeaderValue::from_str(id.to_hex().as_str()).expect("hexadecimal digits are valid");
+    let told = course.id.to_hex();
+    let told = HeaderValue::from_str(told.as_str()).expect("hexadecimal digits are valid");
     response.headers_mut().insert(CALL_ID, told);
+    if let Some(timing) = course.timing() {
+        // Beside what the function has to say of itself.
+        response.headers_mut().append(&timing::SERVER_TIMING, timing);
+    }
     response.map(|body| ReplyBody::new(body, part_bytes_max, call))
 }
 
 async fn respond(
     http: &Http,
     activity: &Arc<Activity>,
-    id: CallId,
+    course: &mut Course,
     seen: &Seen,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, CallError> {
@@ -218,12 +245,23 @@ async fn respond(
         return Ok(status_only(StatusCode::NO_CONTENT));
     }
     let (name, target) = CallTarget::split(whole);
-    let route = http.dispatch.find(name).map_err(|error| no_such_function(name, error))?;
+    let route = match http.dispatch.find(name) {
+        Ok(route) => route,
+        Err(_) if name == accepted::ROOM => {
+            if !incoming.is_end_stream() {
+                activity.set_unread();
+            }
+            // Boxed: what is rarely asked shall not make each call's task larger.
+            let ask = accepted::answer(http, &mut course.id, &parts.method, &target);
+            return Box::pin(ask).await;
+        }
+        Err(error) => return Err(no_such_function(name, error)),
+    };
     let after = route.function.limits.call_deadline;
     let at = deadline(arrived, after);
     let head_only = parts.method == Method::HEAD;
     let mut invocation = Invocation {
-        id,
+        id: course.id,
         method: parts.method,
         target,
         headers: parts.headers,
@@ -237,8 +275,12 @@ async fn respond(
         let body =
             RequestBody::new(incoming, &http.config, at, activity).map_err(InvokeError::Request)?;
         invocation.body = receive(body, http).await.map_err(InvokeError::Request)?;
+        // A slow sender has not been waiting for the function.
+        course.queued = Some(now());
+    } else {
+        course.queued = Some(arrived);
     }
-    let reply = http.dispatch.run(route, invocation).await?;
+    let reply = http.dispatch.run(route, invocation, &mut course.admitted).await?;
     Ok(reply::respond(reply, head_only, Deadline { at, after }).await?)
 }
 
@@ -256,8 +298,11 @@ async fn accept_later(
             .map_err(InvokeError::Request)?;
         invocation.body = body.read_held(&mut held, http.config.retry_after).await?;
     }
+    let id = invocation.id;
     http.accepted.accept(route, invocation, held)?;
-    Ok(status_only(StatusCode::ACCEPTED))
+    let mut response = status_only(StatusCode::ACCEPTED);
+    response.headers_mut().insert(LOCATION, accepted::location(id));
+    Ok(response)
 }
 
 /// Reads a small body whole, so that a slow sender takes no place; lets a large

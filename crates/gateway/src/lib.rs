@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tinyfaas_model::Routes;
+use tinyfaas_model::{CallRegistry, Routes};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -58,6 +58,13 @@ impl Gateway {
             }),
             tasks: Mutex::default(),
         })
+    }
+
+    /// The asynchronous calls that this gateway knows, for who manages the
+    /// server.
+    #[must_use]
+    pub fn calls(&self) -> Arc<dyn CallRegistry> {
+        Arc::clone(&self.http.accepted) as _
     }
 
     /// Serves HTTP/1.1 and HTTP/2 on these sockets, within the runtime that this

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use ::http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use ::http::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
-use tinyfaas_model::{Body, BodyError, InvokeError, NameError};
+use tinyfaas_model::{Body, BodyError, CallState, InvokeError, NameError};
 
 /// Why a request is not answered by a function.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +16,31 @@ pub(super) enum CallError {
     /// It never became a call.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// It asks for an asynchronous call, and there is no answer.
+    #[error(transparent)]
+    Ask(#[from] AskError),
     /// The call has no reply.
     #[error(transparent)]
     Invoke(#[from] InvokeError),
+}
+
+/// Why there is no answer to who asks for an asynchronous call.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("nothing is served there; an asynchronous call is asked for at /.tinyfaas/calls/ID")]
+    NothingThere,
+    #[error("no asynchronous call has that id: there was none, or it ended too long ago")]
+    UnknownCall,
+    #[error("that method means nothing here; use one of: {allowed}")]
+    BadMethod { allowed: &'static str },
+    #[error("wait: {problem}")]
+    BadWait { problem: String },
+    #[error("the call is still {}; ask again later, or wait for it: ?wait=30s", .0.name())]
+    NotEnded(CallState),
+    #[error("there is no result: {0}")]
+    NoResult(&'static str),
+    #[error("the call has {} already: it cannot be cancelled any more", .0.name())]
+    TooLate(CallState),
 }
 
 /// Why a request never became a call.
@@ -50,6 +72,13 @@ impl CallError {
                 Refused::Host | Refused::TwoLengths => StatusCode::BAD_REQUEST,
                 Refused::TooManyHeaders { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             },
+            Self::Ask(error) => match error {
+                AskError::NothingThere | AskError::UnknownCall => StatusCode::NOT_FOUND,
+                AskError::BadMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+                AskError::BadWait { .. } => StatusCode::BAD_REQUEST,
+                AskError::NotEnded(_) | AskError::TooLate(_) => StatusCode::CONFLICT,
+                AskError::NoResult(_) => StatusCode::GONE,
+            },
             Self::Invoke(error) => match error {
                 InvokeError::NotFound { .. } => StatusCode::NOT_FOUND,
                 InvokeError::FunctionBusy { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -74,8 +103,10 @@ impl CallError {
                 | InvokeError::ServerBusy { retry_after, .. }
                 | InvokeError::Unavailable { retry_after, .. },
             ) => Some(*retry_after),
-            Self::Invoke(InvokeError::Stopping) => Some(otherwise),
-            Self::Refused(_) | Self::Invoke(_) => None,
+            Self::Invoke(InvokeError::Stopping) | Self::Ask(AskError::NotEnded(_)) => {
+                Some(otherwise)
+            }
+            Self::Refused(_) | Self::Ask(_) | Self::Invoke(_) => None,
         }
     }
 
@@ -88,7 +119,7 @@ impl CallError {
             Self::Invoke(error) => {
                 matches!(error, InvokeError::Request(_) | InvokeError::Stopping)
             }
-            Self::Refused(_) => false,
+            Self::Refused(_) | Self::Ask(_) => false,
         }
     }
 }
@@ -125,6 +156,9 @@ pub(super) fn respond(error: &CallError, manner: Manner, otherwise: Duration) ->
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     if let Some(wait) = error.retry_after(otherwise) {
         headers.insert(RETRY_AFTER, seconds(wait));
+    }
+    if let CallError::Ask(AskError::BadMethod { allowed }) = error {
+        headers.insert(ALLOW, HeaderValue::from_static(allowed));
     }
     if manner.h1 && error.closes() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -42,15 +42,11 @@ pub(super) async fn respond(
     deadline: Deadline,
 ) -> Result<Response<Body>, InvokeError> {
     let Reply { status, failed, mut headers, mut body } = reply;
-    let status = match status {
-        _ if failed => StatusCode::INTERNAL_SERVER_ERROR,
-        Some(status) if status.is_informational() => {
-            let how = format!("its status {} cannot be a last one", status.as_u16());
-            return Err(InvokeError::ReplyBroken { how });
-        }
-        Some(status) => status,
-        None => StatusCode::OK,
-    };
+    let status = self::status(failed, status);
+    if status.is_informational() {
+        let how = format!("its status {} cannot be a last one", status.as_u16());
+        return Err(InvokeError::ReplyBroken { how });
+    }
     let length = clean(&mut headers);
     if !may_have_body(status) {
         body = Body::Empty;
@@ -75,6 +71,11 @@ pub(super) async fn respond(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+/// The status of a function's reply.
+pub(super) fn status(failed: bool, status: Option<StatusCode>) -> StatusCode {
+    if failed { StatusCode::INTERNAL_SERVER_ERROR } else { status.unwrap_or_default() }
 }
 
 /// Takes away what the server says itself; returns the length that the function

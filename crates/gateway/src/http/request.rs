@@ -12,6 +12,7 @@ use ::http::{Method, Version};
 
 use super::error::Refused;
 use super::hop;
+use super::trace::{self, TRACEPARENT, TRACESTATE};
 use super::watch::Activity;
 
 /// Tells the caller, and the function, which call this is.
@@ -34,6 +35,8 @@ pub(super) struct Seen {
     hop_by_hop: bool,
     /// Headers that are for the server alone.
     ours: bool,
+    traceparents: usize,
+    tracestate: bool,
 }
 
 /// Looks at a request's headers.
@@ -47,6 +50,8 @@ pub(super) fn look(headers: &HeaderMap) -> Seen {
         seen.hop_by_hop |= hop::is(name);
         seen.later |= name == ASYNC;
         seen.ours |= name == EXPECT || name == CALL_ID;
+        seen.traceparents += usize::from(name == TRACEPARENT);
+        seen.tracestate |= name == TRACESTATE;
     }
     seen
 }
@@ -92,6 +97,7 @@ pub(super) fn check(
         // Nobody but the gateway names a call.
         parts.headers.remove(CALL_ID);
     }
+    trace::hand_on(&mut parts.headers, seen.traceparents, seen.tracestate);
     Ok(())
 }
 

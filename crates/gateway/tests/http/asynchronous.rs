@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::support::{Function, Server, answers, echo, failed, handler, streamed, until, whole};
 
 /// An asynchronous POST with this body.
-fn later(body: &str) -> String {
+pub(crate) fn later(body: &str) -> String {
     let length = body.len();
     format!(
         "POST /f HTTP/1.1\r\nhost: h\r\nX-tinyFaaS-Async: no\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -21,7 +21,7 @@ fn later(body: &str) -> String {
 }
 
 /// A handler that tells the bodies it got, once the gate opens for each.
-fn gated() -> (Arc<dyn Handler>, Arc<Semaphore>, mpsc::UnboundedReceiver<String>) {
+pub(crate) fn gated() -> (Arc<dyn Handler>, Arc<Semaphore>, mpsc::UnboundedReceiver<String>) {
     let gate = Arc::new(Semaphore::new(0));
     let (told, ran) = mpsc::unbounded_channel();
     let gate_in = Arc::clone(&gate);
@@ -78,7 +78,8 @@ async fn it_is_accepted_at_once_and_runs() {
     server.deploy(Function::default(), handler);
     let response = server.ask(later("work")).await;
     assert_eq!((response.status, response.text()), (202, ""));
-    assert!(response.header("x-tinyfaas-call-id").is_some());
+    let id = response.header("x-tinyfaas-call-id").unwrap();
+    assert_eq!(response.header("location"), Some(&*format!("/.tinyfaas/calls/{id}")));
     gate.add_permits(1);
     assert_eq!(ran.recv().await.unwrap(), "work");
 }

@@ -8,6 +8,8 @@ mod calls;
 mod h2;
 mod limits;
 mod places;
+mod results;
 mod shutdown;
 mod smuggling;
 mod support;
+mod watching;
