@@ -28,6 +28,8 @@ const STEP_BYTES = 64 << 10
 const PIECE_BYTES = 128 << 10
 // What a caller is told of an error is cut here; the log has it whole.
 const FAILURE_CHARS_MAX = 16 << 10
+// How long looking for the line of a syntax error may take.
+const PLACE_MS = 5000
 // A finished reply does not wait longer than this for the calls behind it.
 const HOLD_MS = 0.2
 
@@ -37,6 +39,7 @@ const current = new AsyncLocalStorage()
 
 let wire
 let handler = null
+let loading = false
 // Calls in flight by number.
 const calls = new Map()
 
@@ -171,7 +174,7 @@ function frameHead (frame, kind, flags, number) {
 
 function onFrame (kind, flags, number, data, start, stop) {
   if (handler === null && kind !== PING) {
-    if (kind !== LOAD) leave(70, 'the first frame was not LOAD')
+    if (kind !== LOAD || loading) leave(70, 'the first frame was not LOAD, or another came before READY')
     load(data.toString('utf8', start, stop))
     return
   }
@@ -884,52 +887,132 @@ function checkHeader (name, value) {
 // --- loading the function ---------------------------------------------------------
 
 function load (text) {
+  loading = true
   let folder
+  let entry = null
   try {
     folder = JSON.parse(text).folder
     process.chdir(folder)
   } catch (error) {
     leave(70, `LOAD does not parse, or its folder is not there: ${error.message}`)
   }
-  try {
-    handler = handlerOf(folder)
-  } catch (error) {
-    const reason = error instanceof Unfit ? error.message : whyNot(error, folder)
+  const refuse = (error) => {
+    const reason = error instanceof Unfit ? error.message : whyNot(error, folder, entry)
     // The server has it; the process goes as soon as it has been written.
     handler = () => {}
     wire.send(FAILED, 0, 0, Buffer.from(reason.slice(0, FAILURE_CHARS_MAX)))
     wire.flush(() => process.exit(1))
-    return
   }
-  wire.send(READY, 0, 0, Buffer.from(JSON.stringify({ protocol: 1, runtime: `Node ${process.version}` })))
+  const ready = (found) => {
+    handler = found
+    wire.send(READY, 0, 0, Buffer.from(JSON.stringify({ protocol: 1, runtime: `Node ${process.version}` })))
+  }
+  try {
+    entry = esEntry(folder)
+    // What a module waits for at its top level may take its time; PING is answered.
+    if (entry !== null) import(require('node:url').pathToFileURL(entry)).then(functionOf).then(ready, refuse)
+    else ready(functionOf(require(folder)))
+  } catch (error) {
+    refuse(error)
+  }
 }
 
 class Unfit extends Error {}
 
-const NO_MODULES = 'the function is an ES module, which is not supported yet; use require and module.exports, ' +
-  'and no "type": "module" in package.json'
-
 const MODULE_SYNTAX = /import statement outside|Unexpected token 'export'|import\.meta/
 
-function handlerOf (folder) {
-  if (!fs.existsSync('package.json') && !fs.existsSync('index.js')) {
-    throw new Unfit('the function\'s folder has neither package.json nor index.js; put a module that exports ' +
-      'a function (req, res) at the top of the uploaded folder')
-  }
-  const exported = require(folder)
-  if (types.isModuleNamespaceObject(exported)) throw new Unfit(NO_MODULES)
-  for (const one of [exported, exported?.default, exported?.fn]) {
+function functionOf (exported) {
+  const inner = exported?.default
+  for (const one of [exported, inner, exported?.fn, inner?.default, inner?.fn]) {
     if (typeof one === 'function') return one
+  }
+  if (types.isModuleNamespaceObject(exported)) {
+    throw new Unfit('the function\'s module exports no function, neither as its default nor as fn; ' +
+      'write export default (req, res) => { ... }')
   }
   throw new Unfit(`the function's module exports ${exported === null ? 'null' : typeof exported} ` +
     'and no function; write module.exports = (req, res) => { ... }')
 }
 
+// The file to import, where the function is an ES module; null where require finds it.
+function esEntry (folder) {
+  const has = (name) => fs.statSync(path.join(folder, name), { throwIfNoEntry: false })?.isFile() === true
+  if (!has('package.json') && !has('index.js') && !has('index.mjs')) {
+    throw new Unfit('the function\'s folder has neither package.json nor index.js nor index.mjs; put a module that ' +
+      'exports a function (req, res) at the top of the uploaded folder')
+  }
+  const pack = packageOf(folder) ?? {}
+  const isModule = pack.type === 'module'
+  // As Node has it, except that a CommonJS package without "main" is its index.js.
+  const key = pack.exports !== undefined && (isModule || (pack.main === undefined && !has('index.js'))) ? 'exports' : 'main'
+  const named = key === 'exports' ? exportOf(pack.exports) : pack.main
+  if (typeof named !== 'string' && (key === 'exports' || (isModule && named !== undefined))) {
+    throw new Unfit(`"${key}" of package.json names no file; write "${key}": "./index.js"`)
+  }
+  const found = (named === undefined ? ['index.js', 'index.mjs'] : around(String(named))).find(has)
+  if (found === undefined) {
+    if (key === 'main' && !isModule && !/\.mjs$/.test(named ?? '')) return null
+    throw new Unfit(named === undefined
+      ? 'package.json names no "main", and there is no index.js'
+      : `package.json names as "${key}" a file that is not there: ${named}`)
+  }
+  const entry = path.join(folder, found)
+  if (/\.mjs$/.test(entry) || (!/\.cjs$/.test(entry) && typeAt(entry, folder) === 'module')) return entry
+  // A CommonJS file that require(folder) would not find by itself.
+  return key === 'exports' || isModule ? entry : null
+}
+
+function packageOf (folder) {
+  try {
+    return JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8').replace(/^\ufeff/, ''))
+  } catch {
+    // There is none, or require says what is wrong with it.
+    return null
+  }
+}
+
+// What may be meant by a "main", which need not be spelt out.
+function around (name) {
+  return [name, `${name}.js`, `${name}.mjs`, path.join(name, 'index.js'), path.join(name, 'index.mjs')]
+}
+
+// The file that "exports" names for the package itself (Node's conditional exports).
+function exportOf (exports) {
+  if (Array.isArray(exports)) return exports.map(exportOf).find((one) => typeof one === 'string')
+  if (typeof exports !== 'object' || exports === null) return exports
+  if (Object.hasOwn(exports, '.')) return exportOf(exports['.'])
+  for (const [condition, value] of Object.entries(exports)) {
+    if (!['import', 'node', 'module-sync', 'default'].includes(condition)) continue
+    const named = exportOf(value)
+    if (typeof named === 'string') return named
+  }
+}
+
+// What the package.json next above a file says of .js files.
+function typeAt (file, folder) {
+  for (let at = path.dirname(file); ; at = path.dirname(at)) {
+    const pack = packageOf(at)
+    if (pack !== null || at === folder || at === path.dirname(at)) return pack?.type
+  }
+}
+
 // What a person needs to know of why the module does not load.
-function whyNot (error, folder) {
+function whyNot (error, folder, entry) {
   const code = error?.code
-  if (code === 'ERR_REQUIRE_ESM' || code === 'ERR_REQUIRE_ASYNC_MODULE') return NO_MODULES
-  if (error instanceof SyntaxError && MODULE_SYNTAX.test(error.message)) return NO_MODULES
+  if (code === 'ERR_REQUIRE_ASYNC_MODULE' || (error instanceof SyntaxError && MODULE_SYNTAX.test(error.message))) {
+    return 'the function is written as an ES module, but not marked as one; put "type": "module" into its ' +
+      'package.json, or name the file .mjs\n' + account(error)
+  }
+  if (code === 'ERR_MODULE_NOT_FOUND') {
+    const [, kind, wanted, from] = /^Cannot find (module|package) '([^']*)' imported from (.*)$/m.exec(error.message) ?? []
+    const by = from === undefined ? '' : ` (imported by ${path.relative(folder, from)})`
+    if (kind === 'package') return `the package ${wanted} is missing${by}; name it in "dependencies" of package.json`
+    if (kind === 'module') {
+      const whole = around(wanted).slice(1).find((name) => fs.existsSync(name))
+      const hint = whole === undefined ? '' : `; import takes whole names: ${path.relative(path.dirname(from), whole)}`
+      return `the file ${path.relative(folder, wanted)} is missing${by}${hint}`
+    }
+  }
   if (code === 'MODULE_NOT_FOUND') {
     if (error.path) {
       return `${path.relative(folder, error.path)} names as "main" a file that is not there, ` +
@@ -942,7 +1025,19 @@ function whyNot (error, folder) {
       ? `the file ${wanted} is missing${from}`
       : `the package ${wanted} is missing${from}; name it in "dependencies" of package.json`
   }
-  return 'the function could not be loaded\n' + account(error)
+  const place = entry !== null && error instanceof SyntaxError ? placeOf(error, entry) : ''
+  return 'the function could not be loaded\n' + place + account(error)
+}
+
+// The line at which an ES module breaks the syntax: Node tells it only when it dies of it,
+// so another one does. Nothing of a module runs before all that it imports is parsed.
+function placeOf (error, entry) {
+  const url = JSON.stringify(require('node:url').pathToFileURL(entry))
+  const { stderr } = require('node:child_process').spawnSync(process.execPath,
+    ['--input-type=module', '--eval', `await import(${url})`],
+    { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'], timeout: PLACE_MS, maxBuffer: PIECE_BYTES })
+  const end = stderr?.indexOf(`SyntaxError: ${error.message}`) ?? -1
+  return end > 0 ? stderr.slice(0, end) : ''
 }
 
 main()

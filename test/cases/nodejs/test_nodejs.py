@@ -147,6 +147,26 @@ class Node(Case):
         name = self.deploy("nodejs", {"package.json": '{"name": "fn", "main": "src/app.js"}', "src/app.js": "module.exports = (q, r) => r.send('app')"})
         self.answers(name, "app")
 
+    def test_es_modules(self):
+        package = '{"name": "fn", "type": "module", "exports": "./app.js"}'
+        code = "import { word } from './word.js'\nexport default async (req, res) => res.send(word + req.body)\n"
+        name = self.deploy("nodejs", {"package.json": package, "app.js": code, "word.js": "export const word = 'module '"})
+        self.answers(name, "module x", "x")
+        name = self.deploy("nodejs", {"index.mjs": "export function fn (req, res) { res.status(201).send('mjs') }"})
+        self.assertEqual((self.call(name).status, self.call(name).text), (201, "mjs"))
+
+    def test_es_modules_that_do_not_load_are_told(self):
+        for code, words in (
+            ("import 'no-such-module-anywhere'", ["no-such-module-anywhere", "dependencies"]),
+            ("const a = 1\nconst a = 2", ["index.js:2", "const a = 2"]),
+            ("export default 5", ["exports no function"]),
+            ("throw new Error('my words')", ["my words"]),
+        ):
+            with self.subTest(code=code):
+                name = new_name("broken")
+                self.refused(self.upload(name, "nodejs", folders.node_module(code, type="module")), 422, *words)
+                self.assertNotIn(name, self.names())
+
     def test_what_does_not_load_is_told(self):
         for entries, words in (
             (folders.node_module("module.exports = ((("), ["index.js"]),

@@ -21,7 +21,7 @@ const NAMES_SHOWN: usize = 8;
 const fn needed(runtime: Runtime) -> &'static [&'static str] {
     match runtime {
         Runtime::Python3 => &["fn.py"],
-        Runtime::Nodejs => &["package.json", "index.js"],
+        Runtime::Nodejs => &["package.json", "index.js", "index.mjs"],
         Runtime::Binary => &["fn.sh"],
     }
 }
@@ -170,6 +170,7 @@ mod tests {
     fn a_folder_that_is_no_function_is_told_what_it_lacks() {
         check_folder(&["fn.py"], Runtime::Python3, Ok(()));
         check_folder(&["index.js"], Runtime::Nodejs, Ok(()));
+        check_folder(&["index.mjs"], Runtime::Nodejs, Ok(()));
         check_folder(&["package.json", "x.js"], Runtime::Nodejs, Ok(()));
         check_folder(&["fn.sh"], Runtime::Binary, Ok(()));
         check_folder(
@@ -192,8 +193,8 @@ mod tests {
         check_folder(
             &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
             Runtime::Nodejs,
-            Err("a nodejs function needs package.json or index.js at the top of its folder, \
-                 but it holds 0, 1, 2, 3, 4, 5, 6, 7 and 2 more"),
+            Err("a nodejs function needs package.json or index.js or index.mjs at the top of \
+                 its folder, but it holds 0, 1, 2, 3, 4, 5, 6, 7 and 2 more"),
         );
     }
 
