@@ -208,13 +208,13 @@ impl AcceptedCalls {
         }
         let given_up: Vec<_> = self.state.lock().tasks.drain().collect();
         for (id, task) in given_up {
+            // First what became of it, then its end: that would say it otherwise.
+            if let Some(record) = self.get(id).filter(|record| !record.state.has_ended()) {
+                self.end(id, Ending::Lost("the server stopped before the call had ended"));
+                let function = record.function;
+                tracing::warn!(%function, call = %id, "asynchronous call given up: the server stops");
+            }
             task.abort();
-            let Some(record) = self.get(id).filter(|record| !record.state.has_ended()) else {
-                continue;
-            };
-            self.end(id, Ending::Lost("the server stopped before the call had ended"));
-            let function = record.function;
-            tracing::warn!(%function, call = %id, "asynchronous call given up: the server stops");
         }
     }
 
@@ -299,4 +299,94 @@ async fn forget_in_time(calls: Weak<AcceptedCalls>) {
 
 fn moment() -> Moment {
     Moment { wall: SystemTime::now(), steady: now() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tinyfaas_model::{
+        Body, BoxFuture, CallTarget, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId,
+        HandlerSet, Limits, Place, Reply, RoutesWriter, Runtime,
+    };
+
+    use super::*;
+
+    struct Answers(HandlerId);
+
+    impl Handler for Answers {
+        fn id(&self) -> &HandlerId {
+            &self.0
+        }
+
+        fn invoke(
+            self: Arc<Self>,
+            call: Invocation,
+            _: Place,
+        ) -> BoxFuture<'static, Result<Reply, HandlerError>> {
+            assert!(call.method != http::Method::TRACE, "a handler that panics, as none should");
+            Box::pin(async { Ok(Reply::from_bytes("answer")) })
+        }
+    }
+
+    fn route() -> Arc<Route> {
+        let handlers = HandlerSet::new(1);
+        handlers.add(Arc::new(Answers(HandlerId::new("f-1"))), 1);
+        let limits = Limits {
+            call_deadline: Duration::from_secs(300),
+            start_timeout: Duration::from_secs(60),
+            calls_per_handler: 1,
+            waiting_max: 1,
+            build_timeout: Duration::from_secs(600),
+        };
+        let function = FunctionSpec {
+            name: FunctionName::parse("f").expect("it follows the rules"),
+            description: None,
+            runtime: Runtime::Binary,
+            threads: 1,
+            envs: Vec::new(),
+            limits,
+            cgi: false,
+        };
+        Arc::new(Route { function: Arc::new(function), handlers })
+    }
+
+    fn accept(calls: &Arc<AcceptedCalls>, method: http::Method) -> CallId {
+        let (_, target) = CallTarget::split(&http::uri::PathAndQuery::from_static("/f"));
+        let (id, headers) = (CallId::random(), http::HeaderMap::new());
+        let call = Invocation { id, method, target, headers, body: Body::Empty, deadline: now() };
+        calls.accept(route(), call, HeldBytes::new(0).share()).expect("there is room");
+        id
+    }
+
+    fn calls() -> Arc<AcceptedCalls> {
+        let config = GatewayConfig::default();
+        let (_writer, routes) = RoutesWriter::new();
+        AcceptedCalls::new(&config, Arc::new(Dispatch::new(&config, routes)))
+    }
+
+    async fn state(calls: &Arc<AcceptedCalls>, id: CallId) -> CallState {
+        let until = Instant::now() + Duration::from_secs(5);
+        calls.ended(id, until).await.expect("it is known").state
+    }
+
+    /// Nobody asks, and still it is gone, and so is who forgets.
+    #[tokio::test(start_paused = true)]
+    async fn results_are_forgotten_in_time_by_themselves() {
+        let calls = calls();
+        let id = accept(&calls, http::Method::POST);
+        assert_eq!(state(&calls, id).await, CallState::Succeeded);
+        tokio::time::sleep(Duration::from_secs(599)).await;
+        assert!(calls.results.taken() > 0);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(calls.results.taken(), 0);
+        assert!(calls.state.lock().forgetting.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_task_breaks_is_lost_and_holds_nothing() {
+        let calls = calls();
+        let id = accept(&calls, http::Method::TRACE);
+        assert_eq!(state(&calls, id).await, CallState::Lost);
+        calls.drain(Instant::now() + Duration::from_secs(5)).await;
+        assert!(calls.state.lock().tasks.is_empty());
+    }
 }

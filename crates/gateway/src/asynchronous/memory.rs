@@ -231,7 +231,9 @@ impl Remembered {
             }
             Ending::NoReply(error) => {
                 let error = clipped(error);
-                record.state = CallState::Failed;
+                // A function that is being stopped has not failed.
+                let stopping = matches!(error, InvokeError::Stopping);
+                record.state = if stopping { CallState::Lost } else { CallState::Failed };
                 record.problem = Some(problem(&error, &record.function));
                 self.outcome = Some(Outcome::Error(error));
             }

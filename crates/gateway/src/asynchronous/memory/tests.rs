@@ -68,7 +68,10 @@ fn a_call_goes_from_state_to_state_and_ends_once() {
 
 #[test]
 fn a_call_without_a_reply_says_why() {
-    let (mut memory, ids, start) = memory(8, 2);
+    let (mut memory, ids, start) = memory(8, 3);
+    memory.end(ids[2], Ending::NoReply(InvokeError::Stopping), at(start, 1));
+    let record = memory.get(ids[2]).expect("it is known");
+    assert!(record.state == CallState::Lost && record.problem.is_some(), "{record:?}");
     let deleted = InvokeError::NotFound { name: "even".to_owned() };
     memory.end(ids[0], Ending::NoReply(deleted), at(start, 1));
     let record = memory.get(ids[0]).expect("it is known");
