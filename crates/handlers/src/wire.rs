@@ -277,6 +277,9 @@ pub struct Load {
     pub dependencies: Option<PathBuf>,
     /// Calls at a time.
     pub concurrency: usize,
+    /// Whether the function's output begins with CGI's header lines; binary only.
+    #[serde(default)]
+    pub cgi: bool,
 }
 
 /// What READY says.

@@ -104,6 +104,7 @@ impl Worker {
             folder: folder.to_owned(),
             dependencies: None,
             concurrency: 16,
+            cgi: false,
         };
         let mut out = BytesMut::new();
         encode_json(&mut out, Kind::Load, &load);

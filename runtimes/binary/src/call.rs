@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tinyfaas_handlers::process::spawner::Exit;
 use tinyfaas_handlers::wire::{
     self, CREDIT_BYTES, CREDIT_STEP_BYTES, Flags, Kind, ReplyHead, WireError, encode_credit,
@@ -24,6 +24,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 
 use crate::cgi::{self, BodyLength};
+use crate::head::{self, HeadError};
 use crate::outbox::Outbox;
 use crate::process::{Input, Process, Started, waiting};
 use crate::script;
@@ -47,6 +48,10 @@ pub(crate) type Calls = Rc<RefCell<InFlight>>;
 pub(crate) struct Call {
     number: u32,
     outbox: Rc<Outbox>,
+    /// Whether the output begins with header lines.
+    cgi: bool,
+    /// What the reply begins with.
+    head: RefCell<ReplyHead>,
     /// Parts of the body that the script has not been given yet.
     parts: RefCell<VecDeque<Bytes>>,
     body_ended: Cell<bool>,
@@ -84,6 +89,8 @@ impl Call {
         let call = Rc::new(Self {
             number,
             outbox: outbox.clone(),
+            cgi: function.cgi,
+            head: RefCell::default(),
             parts: RefCell::default(),
             body_ended: Cell::new(whole),
             window: Cell::new(window),
@@ -207,6 +214,11 @@ impl Call {
         let mut open = true;
         let ended = loop {
             if output.len() >= HELD_BYTES_MAX || (streaming && !output.is_empty()) {
+                if !streaming && let Err(error) = self.take_head(&mut output) {
+                    process.kill();
+                    let _ = process.wait().await;
+                    return self.refuse(&error).await;
+                }
                 self.send(&mut output, &mut streaming, Rest::Follows).await;
             }
             output.reserve(READ_BYTES);
@@ -218,13 +230,32 @@ impl Call {
             }
         };
         drain(&stdout, &mut output);
+        let headed = if streaming { Ok(()) } else { self.take_head(&mut output) };
         match ended {
-            Ok(status) if status.success() => {
-                self.send(&mut output, &mut streaming, Rest::IsThis).await;
-            }
+            Ok(status) if status.success() => match headed {
+                Ok(()) => self.send(&mut output, &mut streaming, Rest::IsThis).await,
+                Err(error) => self.refuse(&error).await,
+            },
             Ok(status) => self.fail(&describe(status), output, streaming).await,
             Err(error) => self.fail(&error.to_string(), output, streaming).await,
         }
+    }
+
+    /// Takes the header lines off the output, where the function prints such. The
+    /// output is their end, or as much as is held: what is missing is an error.
+    fn take_head(&self, output: &mut BytesMut) -> Result<(), HeadError> {
+        if self.cgi {
+            let (head, length) = head::parse(output)?.ok_or(HeadError::NoEnd)?;
+            output.advance(length);
+            self.head.replace(head);
+        }
+        Ok(())
+    }
+
+    /// Ends the call as a failure: its output is no CGI response.
+    async fn refuse(&self, error: &HeadError) {
+        let mut words = BytesMut::from(error.to_string().as_bytes());
+        self.send(&mut words, &mut false, Rest::IsFailure).await;
     }
 
     /// Ends the call as a failure: with the output, or in words where the script
@@ -238,6 +269,8 @@ impl Call {
             return;
         }
         if output.is_empty() {
+            // Its headers are of a body that is not there.
+            self.head.take();
             output.extend_from_slice(how.as_bytes());
         }
         self.send(&mut output, &mut false, Rest::IsFailure).await;
@@ -258,7 +291,8 @@ impl Call {
             if *begun {
                 self.outbox.add(|out| wire::encode(out, Kind::Body, end, self.number, &part));
             } else {
-                self.outbox.add(|out| begin(out, self.number, &part, end, rest));
+                let head = self.head.take();
+                self.outbox.add(|out| begin(out, self.number, head, &part, end, rest));
             }
             *begun = true;
             if output.is_empty() {
@@ -279,13 +313,22 @@ enum Rest {
     IsFailure,
 }
 
-fn begin(out: &mut BytesMut, number: u32, part: &[u8], end: Flags, rest: Rest) {
-    let (status, flags) = match rest {
-        Rest::IsFailure => (Some(StatusCode::INTERNAL_SERVER_ERROR), end.and(Flags::FAILURE)),
-        Rest::Follows | Rest::IsThis => (None, end),
+fn begin(
+    out: &mut BytesMut,
+    number: u32,
+    mut head: ReplyHead,
+    part: &[u8],
+    end: Flags,
+    rest: Rest,
+) {
+    let flags = match rest {
+        Rest::IsFailure => {
+            head.status = Some(StatusCode::INTERNAL_SERVER_ERROR);
+            end.and(Flags::FAILURE)
+        }
+        Rest::Follows | Rest::IsThis => end,
     };
-    let head = ReplyHead { status, headers: HeaderMap::new() };
-    encode_reply(out, number, &head, part, flags).expect("a head without headers is short");
+    encode_reply(out, number, &head, part, flags).expect("no head is longer than head::BYTES_MAX");
 }
 
 /// Takes what the pipe holds now. What a process in the background still adds is

@@ -6,10 +6,12 @@
 //! does not use. Must not know the server.
 //!
 //! A call: `worker` reads its frames, `call` runs it with the environment that
-//! `cgi` makes, in the process that `process` starts as `script` found out.
+//! `cgi` makes, in the process that `process` starts as `script` found out; where
+//! the function asks for it, `head` takes header lines off its output.
 
 mod call;
 mod cgi;
+mod head;
 mod outbox;
 mod process;
 mod script;

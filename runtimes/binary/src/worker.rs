@@ -41,6 +41,8 @@ pub(crate) struct Function {
     pub(crate) name: String,
     /// What is executed.
     pub(crate) script: Script,
+    /// Whether its output begins with header lines.
+    pub(crate) cgi: bool,
     /// Calls at a time.
     concurrency: usize,
 }
@@ -125,7 +127,12 @@ async fn load(
     if answer.flush_to(writing).await.is_err() {
         return Ok(Err(End::ServerGone));
     }
-    let function = |script| Function { name: load.function, script, concurrency: load.concurrency };
+    let function = |script| Function {
+        name: load.function,
+        script,
+        cgi: load.cgi,
+        concurrency: load.concurrency,
+    };
     Ok(found.map(function).map_err(|_| End::NotLoaded))
 }
 

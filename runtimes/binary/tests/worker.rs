@@ -36,6 +36,7 @@ struct Worker {
 struct Reply {
     status: Option<u16>,
     failed: bool,
+    headers: Vec<(String, String)>,
     body: Vec<u8>,
     /// How the call ended, where it was not with the reply's END.
     broken: Option<(Kind, String)>,
@@ -49,10 +50,10 @@ impl Worker {
         if let Some(script) = script {
             fs::write(folder.path().join("fn.sh"), script).unwrap();
         }
-        Self::start_in(folder)
+        Self::start_in(folder, false)
     }
 
-    fn start_in(folder: tempfile::TempDir) -> Self {
+    fn start_in(folder: tempfile::TempDir, cgi: bool) -> Self {
         let (socket, theirs) = UnixStream::pair().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let process = Command::new("/bin/sh")
@@ -77,6 +78,7 @@ impl Worker {
             folder: worker.folder.path().to_owned(),
             dependencies: None,
             concurrency: 16,
+            cgi,
         };
         worker.send(|out| encode_json(out, Kind::Load, &load));
         worker
@@ -88,6 +90,15 @@ impl Worker {
         let frame = worker.next();
         assert_eq!(frame.kind, Kind::Ready, "{frame:?}");
         assert_eq!(parse_json::<Ready>(Kind::Ready, &frame.payload).unwrap().protocol, PROTOCOL);
+        worker
+    }
+
+    /// Starts one whose script prints header lines.
+    fn cgi(script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("fn.sh"), script).unwrap();
+        let mut worker = Self::start_in(folder, true);
+        assert_eq!(worker.next().kind, Kind::Ready);
         worker
     }
 
@@ -137,14 +148,17 @@ impl Worker {
 
     /// Reads one call's reply to its end, granting credit for what comes.
     fn reply(&mut self, number: u32) -> Reply {
-        let mut reply = Reply { status: None, failed: false, body: Vec::new(), broken: None };
+        let mut reply = said("");
         loop {
             let frame = self.next();
             assert_eq!(frame.call, number, "{frame:?}");
             let part = match frame.kind {
                 Kind::Reply => {
                     let (head, part) = parse_reply(&frame.payload).unwrap();
-                    assert!(head.headers.is_empty());
+                    let headers = head.headers.iter();
+                    reply.headers = headers
+                        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                        .collect();
                     reply.status = head.status.map(|status| status.as_u16());
                     reply.failed = frame.flags.has(Flags::FAILURE);
                     part
@@ -183,7 +197,8 @@ impl Worker {
 }
 
 fn said(body: impl AsRef<[u8]>) -> Reply {
-    Reply { status: None, failed: false, body: body.as_ref().to_vec(), broken: None }
+    let body = body.as_ref().to_vec();
+    Reply { status: None, failed: false, headers: Vec::new(), body, broken: None }
 }
 
 fn failed(body: impl AsRef<[u8]>) -> Reply {
@@ -225,7 +240,7 @@ fn a_compiled_program_is_executed_as_it_is() {
     fs::copy("/bin/cat", folder.path().join("fn.sh")).unwrap();
     let plain = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     fs::set_permissions(folder.path().join("fn.sh"), plain).unwrap();
-    let mut worker = Worker::start_in(folder);
+    let mut worker = Worker::start_in(folder, false);
     assert_eq!(worker.next().kind, Kind::Ready);
     assert_eq!(worker.answer(b"elf"), said(b"elf"));
 }
@@ -271,6 +286,58 @@ fn failures_are_told() {
     check("exit 3", failed(format!("fn.sh exited with code 3 {rest}")));
     check("kill -9 $$", failed(format!("fn.sh was ended by signal 9 (SIGKILL) {rest}")));
     check("echo a; kill -TERM $$", failed("a\n"));
+}
+
+fn with_head(status: Option<u16>, headers: &[(&str, &str)], reply: Reply) -> Reply {
+    let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    Reply { status, headers, ..reply }
+}
+
+#[test]
+fn header_lines_are_taken_where_the_function_prints_them() {
+    let check = |script: &str, expected: Reply| {
+        assert_eq!(Worker::cgi(script).answer(b"in"), expected, "{script}");
+    };
+    let text = [("content-type", "text/x")];
+    check(
+        "printf 'Status: 404 No\\r\\nContent-Type: text/x\\r\\n\\r\\n'; cat",
+        with_head(Some(404), &text, said("in")),
+    );
+    check("echo 'Location: /x'; echo", with_head(Some(302), &[("location", "/x")], said("")));
+    check("echo; echo 'Status: 404'", said("Status: 404\n"));
+    // A script that fails is a failure, with its headers where it has a body.
+    check(
+        "echo 'Content-Type: text/x'; echo; echo why; exit 3",
+        with_head(Some(500), &text, failed("why\n")),
+    );
+    check("echo why; exit 3", failed("why\n"));
+    let reply = Worker::cgi("echo 'Content-Type: text/x'; echo; exit 3").answer(b"");
+    assert!(reply.failed && reply.headers.is_empty() && reply.body.starts_with(b"fn.sh exited"));
+    // Without the setting they are nothing special.
+    assert_eq!(Worker::ready("echo 'Status: 404'; echo").answer(b""), said("Status: 404\n\n"));
+}
+
+#[test]
+fn output_that_is_no_cgi_response_is_a_failure() {
+    let check = |script: &str, expected: &str| {
+        let reply = Worker::cgi(script).answer(b"");
+        let words = String::from_utf8(reply.body.clone()).unwrap();
+        assert_eq!((reply.status, reply.failed), (Some(500), true), "{script}: {reply:?}");
+        assert!(words.contains(expected), "{script}: {words}");
+    };
+    check("echo hello", "line 1, \"hello\", has no colon");
+    check("echo 'A: b'", "fn.sh ended without a blank line");
+    check("true", "fn.sh ended without a blank line");
+    check("echo 'Status: no'; echo", "as its Status");
+    // A script that never stops is not waited for.
+    check("yes 'A: b'", "no blank line within 65536 bytes");
+}
+
+#[test]
+fn a_long_cgi_body_streams_after_its_head() {
+    let script = "echo 'Status: 201'; echo 'X-A: 1'; echo; head -c 3000000 /dev/zero";
+    let expected = with_head(Some(201), &[("x-a", "1")], said(vec![0; 3_000_000]));
+    assert!(Worker::cgi(script).answer(b"") == expected);
 }
 
 #[test]

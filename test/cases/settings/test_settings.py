@@ -79,6 +79,34 @@ class FolderSettings(Case):
             first.result()
 
 
+class Cgi(Case):
+    def test_status_and_headers_come_from_the_output(self):
+        code = (
+            "#!/bin/sh\nprintf 'Status: 201 Created\\r\\nContent-Type: text/csv\\r\\nSet-Cookie: a\\r\\nSet-Cookie: b\\r\\n\\r\\n'\n"
+            "printf '%s,' \"$REQUEST_METHOD\"; cat\n"
+        )
+        name = self.deploy("binary", shell("cgi = true", code))
+        answer = self.call(name, "body")
+        self.assertEqual((answer.status, answer.text), (201, "POST,body"))
+        self.assertEqual(answer.header("Content-Type"), "text/csv")
+        self.assertEqual(answer.all("Set-Cookie"), ["a", "b"])
+
+    def test_a_location_is_a_redirection(self):
+        name = self.deploy("binary", shell("cgi = true", "#!/bin/sh\necho Location: https://example.org/\necho\n"))
+        answer = self.call(name)
+        self.assertEqual((answer.status, answer.header("Location")), (302, "https://example.org/"))
+
+    def test_output_without_header_lines_is_a_clear_failure(self):
+        name = self.deploy("binary", shell("cgi = true", "#!/bin/sh\necho hello\n"))
+        answer = self.call(name)
+        self.assertEqual(answer.status, 500)
+        self.assertIn('line 1, "hello", has no colon', answer.text)
+
+    def test_it_is_for_scripts_only(self):
+        answer = self.upload(new_name("cgi"), "python3", {"fn.py": "def fn(i): pass", "tinyfaas.toml": "\ncgi = true\n"})
+        self.refused(answer, 422, "tinyfaas.toml:2: cgi is for the environment binary only")
+
+
 class Maxima(OwnServerCase):
     settings = {"TF_CALL_DEADLINE_MAX": "10min", "TF_CALLS_PER_HANDLER_MAX": "100", "TF_THREADS_MAX": "2"}
 

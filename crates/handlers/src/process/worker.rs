@@ -183,6 +183,7 @@ impl Recipe {
             folder: folder.join(FUNCTION),
             dependencies: self.dependencies.clone(),
             concurrency: self.spec.limits.calls_per_handler,
+            cgi: self.spec.cgi,
         }
     }
 

@@ -28,7 +28,7 @@ pub struct CallHead<'a> {
 }
 
 /// What a REPLY says of its reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplyHead {
     /// The status, where the function set one.
     pub status: Option<StatusCode>,

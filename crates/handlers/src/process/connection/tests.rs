@@ -605,6 +605,7 @@ async fn check_load(answer: BytesMut, expected: Result<&str, LoadError>) {
         folder: "/x".into(),
         dependencies: None,
         concurrency: 4,
+        cgi: true,
     };
     let answering = async {
         let frame = worker.expect(Kind::Load).await;
