@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tinyfaas_model::{
     Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, FunctionSpec, Handler,
-    HandlerError, HandlerId, HandlerSet, Invocation, LogSink, Place, Reply, RuntimeStatus,
+    HandlerError, HandlerId, HandlerSet, Health, Invocation, LogSink, Place, Reply, RuntimeStatus,
 };
 use tokio::sync::{Semaphore, watch};
 use zip::write::SimpleFileOptions;
@@ -129,6 +129,11 @@ struct FakeDeployment {
 impl Deployment for FakeDeployment {
     fn handlers(&self) -> Arc<HandlerSet> {
         Arc::clone(&self.handlers)
+    }
+
+    fn health(&self) -> Health {
+        let wanted = self.spec.threads;
+        Health { ready: wanted, wanted, ..Health::default() }
     }
 
     fn destroy(self: Box<Self>) -> BoxFuture<'static, ()> {

@@ -244,7 +244,9 @@ impl Named<'_> {
             DeValue::Integer(seconds) if seconds.radix() == 10 => parse_duration(seconds.as_str()),
             DeValue::String(text) => parse_duration(text),
             _ => {
-                return Err(self.wrong("a time such as \"30s\" or \"5min\", or a number of seconds"));
+                return Err(
+                    self.wrong("a time such as \"30s\" or \"5min\", or a number of seconds")
+                );
             }
         };
         let time = time.map_err(|why| format!("{} is {}: {why}", self.key, self.found()))?;

@@ -8,6 +8,7 @@ pub mod body;
 pub mod calls;
 pub mod function;
 pub mod handler_set;
+pub mod health;
 pub mod invocation;
 pub mod notation;
 pub mod random;
@@ -20,6 +21,7 @@ pub use calls::{
 };
 pub use function::{EnvVar, FunctionName, FunctionSpec, Limits, NameError, Runtime};
 pub use handler_set::{Admission, HandlerSet, Patience, Place, Refusal, WaitingRoom};
+pub use health::{Condition, Health, Trouble};
 pub use invocation::{CallId, CallTarget, Invocation, InvokeError, Reply};
 pub use notation::{DurationError, parse_duration};
 pub use routes::{Route, Routes, RoutesWriter};

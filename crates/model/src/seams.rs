@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::function::{FunctionSpec, Runtime};
 use crate::handler_set::{HandlerSet, Place};
+use crate::health::Health;
 use crate::invocation::{Invocation, InvokeError, Reply};
 
 /// A future behind a pointer, as `dyn` traits need it.
@@ -206,6 +207,9 @@ pub trait Backend: Send + Sync {
 pub trait Deployment: Send + Sync {
     /// Where calls find them.
     fn handlers(&self) -> Arc<HandlerSet>;
+
+    /// How they are now.
+    fn health(&self) -> Health;
 
     /// Kills what still runs and removes everything that the deployment made.
     /// The caller has drained the handlers as far as it wants.

@@ -17,6 +17,7 @@ mod run;
 pub mod spawner;
 mod supervisor;
 mod sys;
+mod vitals;
 mod worker;
 
 use std::fs;

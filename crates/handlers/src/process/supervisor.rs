@@ -11,13 +11,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tinyfaas_model::{BoxFuture, DeployError, Deployment, Handler, HandlerId, HandlerSet, LogSink};
+use tinyfaas_model::{
+    BoxFuture, DeployError, Deployment, Handler, HandlerId, HandlerSet, Health, LogSink,
+};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::config::ProcessConfig;
 use super::output::Log;
 use super::spawner::Child;
+use super::vitals::Vitals;
 use super::worker::{Fate, Recipe, Worker, remove_folder};
 
 /// What a call is told whose handler is ended with its deployment.
@@ -33,6 +36,7 @@ pub(super) struct Supervisor {
     pub(super) log: Arc<dyn LogSink>,
     pub(super) config: Arc<ProcessConfig>,
     set: Arc<HandlerSet>,
+    vitals: Vitals,
     starting: Semaphore,
     /// Set once, when all is to end.
     stop: watch::Sender<bool>,
@@ -51,7 +55,8 @@ impl Supervisor {
         let set = HandlerSet::new(recipe.spec.limits.waiting_max);
         let starting = Semaphore::new(config.starts_at_a_time);
         let (stop, ended) = (watch::Sender::new(false), watch::Sender::new(false));
-        Arc::new(Self { name, recipe, folder, log, config, set, starting, stop, ended })
+        let vitals = Vitals::default();
+        Arc::new(Self { name, recipe, folder, log, config, set, vitals, starting, stop, ended })
     }
 
     /// Starts a handler for each thread and returns when all are ready; if one
@@ -119,6 +124,10 @@ impl Deployment for Running {
         Arc::clone(&self.supervisor.set)
     }
 
+    fn health(&self) -> Health {
+        self.supervisor.vitals.health(self.supervisor.recipe.spec.threads.max(1))
+    }
+
     fn destroy(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move { self.supervisor.end().await })
     }
@@ -169,9 +178,9 @@ impl Slot {
                 None => break,
                 Some(Fate::Overdue(worker)) => {
                     let grace = self.supervisor.config.deadline_grace;
-                    self.say(&format!(
-                        "a call did not end within {grace:?} after its deadline; replacing this handler"
-                    ));
+                    let how = format!("a call did not end within {grace:?} after its deadline");
+                    self.trouble(&how);
+                    self.say(&format!("{how}; replacing this handler"));
                     retired.add(worker, self.supervisor.config.retired_max);
                 }
                 Some(Fate::Gone { how, with_the_spawner, folder }) => {
@@ -193,6 +202,9 @@ impl Slot {
     async fn start(&mut self) -> Result<Worker, DeployError> {
         self.generation += 1;
         let supervisor = &self.supervisor;
+        if self.generation > 1 {
+            supervisor.vitals.restarting();
+        }
         let folder = supervisor.folder.join(format!("handler-{}-{}", self.number, self.generation));
         let _turn = tokio::select! {
             biased;
@@ -206,10 +218,14 @@ impl Slot {
     async fn tend(&self, worker: Worker) -> Option<Fate> {
         let (set, id) = (&self.supervisor.set, worker.connection.id().clone());
         let handler = Arc::clone(&worker.connection) as Arc<dyn Handler>;
+        let ready = self.supervisor.vitals.ready();
         set.add(handler, self.supervisor.recipe.spec.limits.calls_per_handler);
         let child = worker.child();
         let connection = Arc::clone(&worker.connection);
-        let tending = worker.tend(|| set.retire(&id));
+        let tending = worker.tend(|| {
+            set.retire(&id);
+            drop(ready);
+        });
         tokio::pin!(tending);
         tokio::select! {
             biased;
@@ -229,6 +245,7 @@ impl Slot {
     /// Says why the slot is empty and waits before it is filled again.
     async fn wait(&self, how: &str, wait: Duration) -> std::ops::ControlFlow<()> {
         let supervisor = &self.supervisor;
+        self.trouble(how);
         if wait.is_zero() {
             self.say(&format!("{how}; starting another handler"));
         } else {
@@ -243,6 +260,11 @@ impl Slot {
             () = supervisor.stopped() => std::ops::ControlFlow::Break(()),
             () = tokio::time::sleep(wait) => std::ops::ControlFlow::Continue(()),
         }
+    }
+
+    /// Keeps what has happened to the slot's worker, for who asks how it is.
+    fn trouble(&self, how: &str) {
+        self.supervisor.vitals.trouble(&self.log().handler, how);
     }
 
     /// Puts a line into the function's log.

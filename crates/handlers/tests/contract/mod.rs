@@ -19,9 +19,9 @@ use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tinyfaas_model::{
-    Admission, Backend, Body, BuildError, CallId, CallTarget, DeployError, Deployment, EnvVar,
-    FunctionName, FunctionSpec, Handler, HandlerError, HandlerId, Invocation, InvokeError, Limits,
-    LogSink, Patience, Place, Refusal, Reply, Runtime, WaitingRoom,
+    Admission, Backend, Body, BuildError, CallId, CallTarget, Condition, DeployError, Deployment,
+    EnvVar, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId, Invocation, InvokeError,
+    Limits, LogSink, Patience, Place, Refusal, Reply, Runtime, WaitingRoom,
 };
 
 use functions::Behaviour;
@@ -393,6 +393,9 @@ async fn lines_reach_the_log_until_the_end(bench: &Bench<'_>) -> Verdict {
 
 async fn a_crash_costs_its_call_and_the_handler_is_replaced(bench: &Bench<'_>) -> Verdict {
     let deployment = bench.deploy(Behaviour::Crash).await;
+    let health = deployment.health();
+    assert_eq!((health.ready, health.wanted, health.restarts), (1, 1, 0));
+    assert!(health.trouble.is_none(), "{health:?}");
     let (handler, place) = admit(&*deployment).await.unwrap();
     let first = handler.id().clone();
     drop((handler, place));
@@ -409,6 +412,11 @@ async fn a_crash_costs_its_call_and_the_handler_is_replaced(bench: &Bench<'_>) -
     let (handler, place) = admit(&*deployment).await.unwrap();
     assert_ne!(*handler.id(), first);
     drop((handler, place));
+    let health = deployment.health();
+    assert_eq!((health.condition(), health.restarts), (Condition::Healthy, 1));
+    let trouble = health.trouble.expect("one has died");
+    assert_eq!(trouble.handler, first);
+    assert!(["signal 9", "code 3"].iter().any(|how| trouble.what.contains(how)), "{trouble:?}");
     bench.destroy(deployment).await;
     Verdict::Passed
 }
@@ -425,6 +433,8 @@ async fn a_crash_loop_makes_the_function_unavailable(bench: &Bench<'_>) -> Verdi
         assert!(crashes < 20, "it never becomes unavailable");
     };
     assert!(crashes >= 2, "the first death is made good at once");
+    let health = deployment.health();
+    assert_eq!((health.condition(), health.ready), (Condition::Unavailable, 0), "{health:?}");
     assert!(reason.contains("again and again"), "{reason}");
     assert!(retry_after > Duration::ZERO && retry_after <= Duration::from_secs(30));
     until("the log says why", || bench.log.has("again; starting another handler in")).await;
@@ -463,6 +473,9 @@ async fn a_call_that_never_ends_costs_its_handler_but_not_its_neighbours(
     let reply = tokio::time::timeout(PATIENCE, neighbour).await.unwrap().unwrap().unwrap();
     assert_eq!(read(reply).await.unwrap().body, file);
     until("the log says so", || bench.log.has("did not end")).await;
+    let health = deployment.health();
+    assert_eq!((health.condition(), health.restarts), (Condition::Healthy, 1));
+    assert!(health.trouble.is_some_and(|trouble| trouble.what.contains("did not end")));
     bench.destroy(deployment).await;
     Verdict::Passed
 }
