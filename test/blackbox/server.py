@@ -251,7 +251,8 @@ class LocalSite:
     `answers` maps a path to a function that answers with the request handler.
     """
 
-    def __init__(self, answers):
+    def __init__(self, answers, context=None):
+        """`context` makes it speak TLS."""
         import http.server
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -269,7 +270,11 @@ class LocalSite:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        scheme = "http"
+        if context:
+            scheme = "https"
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
