@@ -270,6 +270,13 @@ def need_environment(case, environment):
         need_tool(case, "node")
 
 
+def need_pip(case):
+    """Skips a case that installs packages where Python has no pip."""
+    done = subprocess.run(["python3", "-m", "pip", "--version"], capture_output=True, timeout=60, check=False)
+    if done.returncode != 0:
+        case.skipTest("python3 has no pip")
+
+
 def need_tool(case, name):
     if shutil.which(name) is None:
         case.skipTest(f"{name} is not installed")
