@@ -12,6 +12,10 @@ import driver
 class WorkerCase(unittest.TestCase):
     runtime = None
 
+    def setUp(self):
+        if self.runtime == "nodejs" and not shutil.which(os.environ.get("NODE", "node")):
+            self.skipTest("node is not installed")
+
     def folder(self, files):
         folder = tempfile.mkdtemp(prefix="tinyfaas-worker-")
         self.addCleanup(shutil.rmtree, folder)

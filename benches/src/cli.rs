@@ -11,8 +11,8 @@ use crate::bare_hyper;
 
 const EXAMPLES: &str = "\
 Examples:
-  make bench                            5 rounds of 2 s each, about three minutes
-  make bench BENCH=--quick              3 rounds of 1 s each, under a minute
+  make bench                            5 rounds of 2 s each, about 90 seconds
+  make bench BENCH=--quick              3 rounds of 1 s each, about 30 seconds
   tinyfaas-bench --json figures.json    the table, and the same for machines
   tinyfaas-bench --server ./tinyfaas-linux-arm64 --rounds 9 --seconds 5
 

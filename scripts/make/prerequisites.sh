@@ -14,6 +14,7 @@ have() {
         echo 'int main(void){return 0;}' | cc -x c - -o /dev/null 2>/dev/null
         ;;
     python3) python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))' 2>/dev/null ;;
+    pip) python3 -m pip --version >/dev/null 2>&1 ;;
     node) node --version >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
     esac
@@ -24,6 +25,7 @@ package() {
     cc) echo gcc libc6-dev ;;
     curl) echo curl ca-certificates ;;
     python3) echo python3 python3-venv ;;
+    pip) echo python3-pip ;;
     node) echo nodejs ;;
     flock) echo util-linux ;;
     base64) echo coreutils ;;

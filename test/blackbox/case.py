@@ -18,7 +18,7 @@ import unittest
 from pathlib import Path
 
 from . import folders, http
-from .server import REPOSITORY, Remote, Server, clean_environment, scratch
+from .server import NOBODY, REPOSITORY, Remote, Server, clean_environment, scratch
 
 WAIT_S = 20
 _numbers = itertools.count(1)
@@ -177,6 +177,13 @@ class Case(unittest.TestCase):
         return folders.write(path, entries or {})
 
 
+def give_away(path):
+    """Makes a file or folder that of a user without rights, where root runs the suite."""
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+    return path
+
+
 class OwnServerCase(Case):
     """Cases that need servers of their own: to start and stop them, or with other
     settings. `settings` is one server's for all cases of the class; without it
@@ -212,6 +219,12 @@ class OwnServerCase(Case):
         server = self.prepare(data, arguments, **environment).start()
         self._current = server
         return server
+
+    def open_folder(self):
+        """A folder that a user without rights reaches and may write to."""
+        path = Path(tempfile.mkdtemp(prefix="tinyfaas-test-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, path, ignore_errors=True)
+        return give_away(path)
 
     def prepare(self, data=None, arguments=(), **environment):
         """A server that goes with the case, not started yet."""
@@ -268,6 +281,15 @@ def need_environment(case, environment):
     """Skips a case whose environment this machine cannot run."""
     if environment == "nodejs":
         need_tool(case, "node")
+
+
+def need_pip(case):
+    """Skips a case that installs packages where Python neither has pip nor can make one."""
+    for arguments in (["-m", "pip", "--version"], ["-c", "import venv, ensurepip"]):
+        done = subprocess.run(["python3", *arguments], capture_output=True, timeout=60, check=False)
+        if done.returncode == 0:
+            return
+    case.skipTest("python3 has no pip and cannot make one (python3-venv)")
 
 
 def need_tool(case, name):

@@ -8,6 +8,7 @@ import ctypes
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -47,6 +48,9 @@ def clean_environment():
         if key.upper() not in ours and not key.startswith(("TF_", "TINYFAAS_"))
     }
 
+
+# The user and group without rights that every Linux has.
+NOBODY = 65534
 
 # This run's own folder below ./tmp, which `make clean` removes.
 SCRATCH = REPOSITORY / "tmp" / f"test-{os.getpid()}"
@@ -95,6 +99,17 @@ class Server:
         self.number = Server._counter
         self.process = None
         self.ports = {}
+        self.program = str(binary())
+        self.user = None
+
+    def as_ordinary_user(self, place):
+        """Has a user without rights run it, where root runs the suite. `place` is a
+        folder that such a user reaches."""
+        if os.geteuid() == 0:
+            self.user = NOBODY
+            self.folder = place
+            self.program = shutil.copy(binary(), place / "tinyfaas")
+        return self
 
     def start(self):
         """Starts it and waits until it says that it is ready."""
@@ -110,12 +125,16 @@ class Server:
             ports.unlink()
 
         def before_exec():
+            if self.user is not None:
+                os.setgroups([])
+                os.setgid(self.user)
+                os.setuid(self.user)
             # The suite's own end, however it comes, ends the server.
             _libc.prctl(1, signal.SIGTERM)
 
         with open(self.output_path, "ab") as output:
             self.process = subprocess.Popen(
-                [str(binary()), *self.arguments],
+                [self.program, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -251,7 +270,8 @@ class LocalSite:
     `answers` maps a path to a function that answers with the request handler.
     """
 
-    def __init__(self, answers):
+    def __init__(self, answers, context=None):
+        """`context` makes it speak TLS."""
         import http.server
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -269,7 +289,11 @@ class LocalSite:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        scheme = "http"
+        if context:
+            scheme = "https"
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::http::header::LOCATION;
+use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -210,14 +211,25 @@ async fn answer(
     };
     let seen = request::look(request.headers());
     let manner = Manner::of(request.version(), request.headers(), seen.accept);
-    let has_body = !request.body().is_end_stream();
-    let mut response = match respond(http, activity, &mut course, &seen, request).await {
+    let (parts, incoming) = request.into_parts();
+    let read_whole = is_small(&incoming, http);
+    let mut body = Some(incoming);
+    let answered = respond(http, activity, &mut course, &seen, parts, &mut body).await;
+    let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
-            if has_body {
+            // Whoever took the body has read it whole, if it was small. One that
+            // nobody took is not asked for only to be thrown away.
+            let read = match body {
+                Some(left) if left.is_end_stream() => true,
+                Some(_) if error.closes() || seen.expect => false,
+                Some(left) => discard(left, http, activity).await,
+                None => read_whole,
+            };
+            if !read {
                 activity.set_unread();
             }
-            error::respond(&error, manner, http.config.retry_after)
+            error::respond(&error, manner, read, http.config.retry_after)
         }
     };
     let told = course.id.to_hex();
@@ -235,10 +247,10 @@ async fn respond(
     activity: &Arc<Activity>,
     course: &mut Course,
     seen: &Seen,
-    request: Request<Incoming>,
+    mut parts: Parts,
+    body: &mut Option<Incoming>,
 ) -> Result<Response<Body>, CallError> {
     let arrived = now();
-    let (mut parts, incoming) = request.into_parts();
     request::check(&mut parts, seen, http.config.header_lines_max, activity)?;
     let Some(whole) = parts.uri.path_and_query() else { return Err(Refused::NoName.into()) };
     if whole == "*" && parts.method == Method::OPTIONS {
@@ -248,7 +260,7 @@ async fn respond(
     let route = match http.dispatch.find(name) {
         Ok(route) => route,
         Err(_) if name == accepted::ROOM => {
-            if !incoming.is_end_stream() {
+            if body.as_ref().is_some_and(|left| !left.is_end_stream()) {
                 activity.set_unread();
             }
             // Boxed: what is rarely asked shall not make each call's task larger.
@@ -257,6 +269,7 @@ async fn respond(
         }
         Err(error) => return Err(no_such_function(name, error)),
     };
+    let incoming = body.take().expect("nobody has taken it before");
     let after = route.function.limits.call_deadline;
     let at = deadline(arrived, after);
     let head_only = parts.method == Method::HEAD;
@@ -303,6 +316,24 @@ async fn accept_later(
     let mut response = status_only(StatusCode::ACCEPTED);
     response.headers_mut().insert(LOCATION, accepted::location(id));
     Ok(response)
+}
+
+fn is_small(incoming: &Incoming, http: &Http) -> bool {
+    let length = incoming.size_hint().exact();
+    length.is_some_and(|bytes| bytes <= http.config.whole_body_bytes_max as u64)
+}
+
+/// Reads a small body that nobody wants, so that its connection can be used
+/// again. False where it is not small, or does not come whole.
+async fn discard(incoming: Incoming, http: &Http, activity: &Arc<Activity>) -> bool {
+    if !is_small(&incoming, http) {
+        return false;
+    }
+    let patience = deadline(now(), http.config.body_idle_timeout);
+    match RequestBody::new(incoming, &http.config, patience, activity) {
+        Ok(body) => body.discard().await.is_ok(),
+        Err(_) => false,
+    }
 }
 
 /// Reads a small body whole, so that a slow sender takes no place; lets a large

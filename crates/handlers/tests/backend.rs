@@ -109,11 +109,12 @@ async fn run_all(data: &Path, process: SpawnerProcess) -> ExitCode {
         }
     }
     type Own<'a> = Pin<Box<dyn Future<Output = Verdict> + 'a>>;
-    let own: [(&str, Own<'_>); 5] = [
+    let own: [(&str, Own<'_>); 6] = [
         ("replaced_handlers_do_not_pile_up", Box::pin(replaced_handlers(&subject))),
         ("a_lost_spawner_costs_no_function", Box::pin(a_lost_spawner(&subject, &spawner))),
         ("missing_interpreters_are_reported", Box::pin(missing_interpreters(data, &spawner))),
         ("installers_are_needed_only_if_declared", Box::pin(missing_installers(data, &spawner))),
+        ("a_python_without_pip_makes_one", Box::pin(python_without_pip(data, &spawner))),
         ("shutdown_ends_what_is_starting", Box::pin(shutdown_while_starting(data, &spawner))),
     ];
     for (name, case) in own {
@@ -291,6 +292,37 @@ async fn missing_installers(data: &Path, spawner: &Arc<Spawner>) -> Verdict {
         ),
         other => panic!("{other:?}"),
     }
+    backend.shutdown().await;
+    Verdict::Passed
+}
+
+/// Debian's Python has no pip, but with python3-venv it can make one.
+async fn python_without_pip(data: &Path, spawner: &Arc<Spawner>) -> Verdict {
+    const CAN_MAKE: [&str; 2] = ["-c", "import venv, ensurepip, sys; print(sys.executable)"];
+    let asked = std::process::Command::new("python3").args(CAN_MAKE).output();
+    let real = match asked {
+        Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
+        _ => return Verdict::Skipped("no python3 that makes environments with pip".into()),
+    };
+    let bin = data.join("bin-with-venv");
+    fs::create_dir_all(&bin).unwrap();
+    let (python, real) = (bin.join("python3"), real.trim());
+    let path = python.display();
+    write_program(
+        &python,
+        &format!(
+            "#!/bin/sh\ncase $* in\n*'-m pip'*) echo 'No module named pip' >&2; exit 1;;\n\
+             *'-m venv'*) exec {real} \"$@\";;\n\
+             *) printf 'tinyfaas\\t{path}\\t3\\t9\\t0\\n';;\nesac\n"
+        ),
+    );
+    let backend = backend_with(data, "venv", &bin, spawner).await;
+    let bench = Bench::over(&*backend, data, Runtime::Python3);
+    // Something is declared, and nothing needs to be fetched for it.
+    let declared = "nothing; python_version < '3'\n";
+    bench.build_with_requirements(declared).await.expect("pip is made and used");
+    assert!(data.join("venv/cache/pip-environment/bin/python3").exists());
+    bench.build_with_requirements(declared).await.expect("it is used again");
     backend.shutdown().await;
     Verdict::Passed
 }

@@ -23,6 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 
+use crate::STARTING;
 use crate::cgi::{self, BodyLength};
 use crate::head::{self, HeadError};
 use crate::outbox::Outbox;
@@ -351,7 +352,12 @@ async fn start_aside(
     variables: BTreeMap<String, OsString>,
     input: Input,
 ) -> io::Result<Started> {
-    let start = move || Process::start(&function.script, &variables, &input);
+    let turn = STARTING.acquire().await.map_err(io::Error::other)?;
+    let start = move || {
+        let started = Process::start(&function.script, &variables, &input);
+        drop(turn);
+        started
+    };
     tokio::task::spawn_blocking(start).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 

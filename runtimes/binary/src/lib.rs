@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use tinyfaas_handlers::process::spawner::take_worker_socket;
 use tinyfaas_handlers::wire::PROTOCOL_EXIT_CODE;
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
 use worker::{End, serve};
@@ -31,6 +32,9 @@ use worker::{End, serve};
 /// Scripts that are being started at a time; more wait. Measured on two cores
 /// that others use as well: 4 keep up with the bare rate, 1 reaches half of it.
 const STARTING_MAX: usize = 4;
+
+/// A turn for each of them.
+static STARTING: Semaphore = Semaphore::const_new(STARTING_MAX);
 
 /// The worker. Its socket is file descriptor 3; it returns when the server is
 /// gone, when the function cannot be loaded, or when the server breaks the
@@ -79,9 +83,14 @@ fn run() -> Result<End, Problem> {
     // Calls that still run when this ends are dropped with the set, which kills
     // their scripts.
     let calls = LocalSet::new();
-    calls.block_on(&runtime, async {
+    let end = calls.block_on(&runtime, async {
         let socket = StdUnixStream::from(socket);
         socket.set_nonblocking(true).map_err(Problem::Start)?;
         serve(UnixStream::from_std(socket).map_err(Problem::Start)?).await
-    })
+    });
+    drop(calls);
+    // A start that is under way needs the runtime: without it the script would run
+    // and be nobody's to kill.
+    drop(runtime.block_on(STARTING.acquire_many(STARTING_MAX as u32)));
+    end
 }

@@ -7,7 +7,7 @@ import subprocess
 import unittest
 
 from blackbox import folders
-from blackbox.case import Case, OwnServerCase, need_environment, need_tool, new_name
+from blackbox.case import Case, OwnServerCase, need_environment, need_pip, need_tool, new_name
 
 
 def wheel(name, version, modules):
@@ -36,6 +36,7 @@ def reachable(*command):
 
 class Python(Case):
     def test_a_wheel_in_the_folder_works_offline(self):
+        need_pip(self)
         name = self.deploy("python3", {
             "fn.py": "import lab_of_suite\ndef fn(input, headers):\n    return lab_of_suite.word\n",
             "requirements.txt": "--no-index\n--find-links wheels\n# a comment\nlab-of-suite==1.0  # vendored\n",
@@ -44,6 +45,7 @@ class Python(Case):
         self.answers(name, "vendored")
 
     def test_a_wheel_named_by_its_path(self):
+        need_pip(self)
         name = self.deploy("python3", {
             "fn.py": "import lab_of_path\ndef fn(input, headers):\n    return lab_of_path.word\n",
             "requirements.txt": "./lab_of_path-2.0-py3-none-any.whl\n",
@@ -52,6 +54,7 @@ class Python(Case):
         self.answers(name, "by path")
 
     def test_a_failing_install_gives_its_output(self):
+        need_pip(self)
         name = new_name("failing")
         answer = self.upload(name, "python3", {
             "fn.py": "def fn(input, headers):\n    return input\n",
@@ -61,6 +64,7 @@ class Python(Case):
         self.assertNotIn(name, self.names())
 
     def test_a_failing_install_changes_nothing_that_runs(self):
+        need_pip(self)
         name = self.deploy("python3", "echo")
         answer = self.upload(name, "python3", {
             "fn.py": "def fn(input, headers):\n    return 'new'\n",
@@ -76,6 +80,7 @@ class Python(Case):
                 self.answers(name, "x", "x")
 
     def test_from_the_package_index(self):
+        need_pip(self)
         if not reachable("python3", "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(self.folder()), "six==1.16.0"):
             self.skipTest("the Python package index cannot be reached from here")
         name = self.deploy("python3", {
@@ -128,6 +133,7 @@ class Bounded(OwnServerCase):
 
     def test_an_install_that_takes_too_long_is_ended(self):
         """A source package whose build never ends."""
+        need_pip(self)
         answer = self.upload("endless", "python3", {
             "fn.py": "def fn(input, headers):\n    return input\n",
             "requirements.txt": "--no-index\n--no-build-isolation\n./endless\n",

@@ -230,6 +230,20 @@ class Busy(OwnServerCase):
             self.assertTrue(answer.header("Retry-After"))
 
 
+class BusyInAll(OwnServerCase):
+    settings = {"TF_CALLS_PER_HANDLER": "1", "TF_WAITING_TOTAL": "1"}
+
+    def test_a_full_server_is_503_and_says_when(self):
+        names = [self.python(SLEEP) for _ in range(2)]
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda n: self.call(names[n % 2], "1"), range(8)))
+        self.assertEqual(sum(answer.status == 200 for answer in answers), 3)
+        for answer in answers:
+            if answer.status != 200:
+                self.refused(answer, (429, 503))
+                self.assertTrue(answer.header("Retry-After"))
+
+
 class Connections(OwnServerCase):
     settings = {"TF_CONNECTIONS_MAX": "4"}
 

@@ -8,6 +8,7 @@ import unittest
 from blackbox import folders
 from blackbox.case import Case, OwnServerCase, new_name
 from blackbox.http import host_and_port, request
+from blackbox.server import Server
 
 ECHO = "#!/bin/sh\ncat\n"
 
@@ -159,6 +160,8 @@ class Upload(Case):
         )
         self.answers(name, f"{secret}||a=b")
         self.assertNotIn(secret, self.logs())
+        if isinstance(self.server, Server):
+            self.assertNotIn(secret, self.server.output())
 
     def test_envs_that_make_no_sense_are_refused(self):
         for envs in ("A=B", [1], {"A": "B"}, ["A=\x00"]):
@@ -247,6 +250,19 @@ class OtherCalls(Case):
         self.manage("/delete", {"name": name})
         self.deploy("binary", {"fn.sh": "#!/bin/sh\nprintf two\n"}, name=name)
         self.answers(name, "two")
+
+    def test_delete_lets_running_calls_end(self):
+        import threading
+
+        name = self.python("import time\ndef fn(input, headers):\n    print('began')\n    time.sleep(1)\n    return 'whole'\n")
+        seen = []
+        calling = threading.Thread(target=lambda: seen.append(self.call(name, "x").text))
+        calling.start()
+        self.wait_for_log(name, "began")
+        self.assertEqual(self.manage("/delete", {"name": name}).status, 200)
+        self.assertEqual(self.call(name, "x").status, 404)
+        calling.join(20)
+        self.assertEqual(seen, ["whole"])
 
     def test_unknown_paths_and_methods(self):
         self.refused(self.manage("/nowhere"), 404)
@@ -412,6 +428,14 @@ class Memory(OwnServerCase):
         self.assertEqual(answer.status, 200, answer.text)
         self.assertLess(self.server.memory_peak() - before, 24 << 20)
         self.assertEqual(int(self.call(name).text), 75_000_000)
+
+
+    def test_a_request_that_is_large_without_a_zip_is_refused(self):
+        before = self.server.memory_peak()
+        for body in ('{"name":"' + "x" * 20_000_000 + '"}', '{"other":[' + "1," * 10_000_000 + "1]}", "[" * 5_000_000):
+            answer = self.manage("/upload", body, "POST")
+            self.refused(answer, (400, 413, 422))
+        self.assertLess(self.server.memory_peak() - before, 24 << 20)
 
 
 class Limits(OwnServerCase):

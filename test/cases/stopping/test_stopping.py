@@ -7,7 +7,7 @@ import threading
 import time
 import unittest
 
-from blackbox.case import OwnServerCase, need_environment
+from blackbox.case import OwnServerCase, need_environment, need_pip
 from blackbox.server import alive
 
 # Leaves two processes behind: one in the background, one that has gone as far
@@ -179,6 +179,7 @@ class Stopping(OwnServerCase):
             self.ends_clean(server)
 
     def test_a_stop_during_a_build(self):
+        need_pip(self)
         server = self.start(TF_DRAIN_STOP="500ms")
         body = {
             "fn.py": "def fn(input, headers):\n    return input\n",

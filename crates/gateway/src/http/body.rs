@@ -118,6 +118,12 @@ impl RequestBody {
         Ok(Body::from_bytes(if whole.is_empty() { only } else { whole.freeze() }))
     }
 
+    /// Reads it to its end and keeps nothing.
+    pub(super) async fn discard(mut self) -> Result<(), BodyError> {
+        while self.data().await?.is_some() {}
+        Ok(())
+    }
+
     /// The next bytes, None at the end.
     async fn data(&mut self) -> Result<Option<Bytes>, BodyError> {
         poll_fn(|cx| self.poll_data(cx)).await.transpose()

@@ -111,7 +111,7 @@ impl CallError {
     }
 
     /// Whether what the caller still sends is of no use to anybody.
-    fn closes(&self) -> bool {
+    pub(super) fn closes(&self) -> bool {
         match self {
             Self::Refused(Refused::Host | Refused::TwoLengths | Refused::TooManyHeaders { .. }) => {
                 true
@@ -141,8 +141,14 @@ impl Manner {
     }
 }
 
-/// The response for an error.
-pub(super) fn respond(error: &CallError, manner: Manner, otherwise: Duration) -> Response<Body> {
+/// The response for an error. `read`: the request's body was read whole, so its
+/// connection may be used again.
+pub(super) fn respond(
+    error: &CallError,
+    manner: Manner,
+    read: bool,
+    otherwise: Duration,
+) -> Response<Body> {
     let status = error.status();
     let sentence = error.to_string();
     let (kind, text) = if manner.json {
@@ -160,7 +166,7 @@ pub(super) fn respond(error: &CallError, manner: Manner, otherwise: Duration) ->
     if let CallError::Ask(AskError::BadMethod { allowed }) = error {
         headers.insert(ALLOW, HeaderValue::from_static(allowed));
     }
-    if manner.h1 && error.closes() {
+    if manner.h1 && (!read || error.closes()) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -29,6 +29,8 @@ pub(super) struct Seen {
     pub(super) later: bool,
     /// An error may be told in another manner.
     pub(super) accept: bool,
+    /// The caller sends its body once it is asked to.
+    pub(super) expect: bool,
     hosts: usize,
     cookies: usize,
     transfer_encoding: bool,
@@ -49,7 +51,8 @@ pub(super) fn look(headers: &HeaderMap) -> Seen {
         seen.transfer_encoding |= name == TRANSFER_ENCODING;
         seen.hop_by_hop |= hop::is(name);
         seen.later |= name == ASYNC;
-        seen.ours |= name == EXPECT || name == CALL_ID;
+        seen.expect |= name == EXPECT;
+        seen.ours |= name == CALL_ID;
         seen.traceparents += usize::from(name == TRACEPARENT);
         seen.tracestate |= name == TRACESTATE;
     }
@@ -91,7 +94,7 @@ pub(super) fn check(
     if seen.hop_by_hop {
         hop::remove(&mut parts.headers);
     }
-    if seen.ours {
+    if seen.ours || seen.expect {
         // Said to the server, and answered by it.
         parts.headers.remove(EXPECT);
         // Nobody but the gateway names a call.

@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 
 use super::watch::Activity;
 
-/// How an HTTP/2 connection starts (RFC 9113, section 3.4); no method of
-/// HTTP/1 starts so.
-const H2_START: &[u8] = b"PRI ";
+/// How an HTTP/2 connection starts (RFC 9113, section 3.4). Until all of it has
+/// come, a connection is held to the patience that a head of HTTP/1 gets.
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes thrown away at a time while a connection lingers.
 const DISCARD_BYTES: usize = 4096;
@@ -25,18 +25,24 @@ const DISCARD_BYTES: usize = 4096;
 pub(super) struct Socket {
     stream: TcpStream,
     activity: Arc<Activity>,
-    first: bool,
+    /// What of the HTTP/2 preface must still come; None once that is decided.
+    preface: Option<&'static [u8]>,
     shut: bool,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, first: true, shut: false }
+        Self { stream, activity, preface: Some(H2_PREFACE), shut: false }
     }
 
     fn note(&mut self, bytes: &[u8]) {
-        if std::mem::take(&mut self.first) && bytes.starts_with(H2_START) {
-            self.activity.set_h2();
+        if let Some(missing) = self.preface {
+            let (expected, later) = missing.split_at(missing.len().min(bytes.len()));
+            let matches = bytes.starts_with(expected);
+            self.preface = (matches && !later.is_empty()).then_some(later);
+            if matches && later.is_empty() {
+                self.activity.set_h2();
+            }
         }
         self.activity.read(bytes);
     }

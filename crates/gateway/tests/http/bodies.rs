@@ -133,7 +133,25 @@ async fn a_body_is_asked_for_when_somebody_reads_it() {
 
     let mut client = server.connect().await;
     client.send(head.replace("/f", "/unknown")).await;
-    assert_eq!(client.response().await.status, 404);
+    let refused = client.response().await;
+    assert_eq!((refused.status, refused.header("connection")), (404, Some("close")));
+}
+
+#[tokio::test]
+async fn a_small_body_that_nobody_wants_costs_no_connection() {
+    let server = Server::with(echo()).await;
+    let mut client = server.connect().await;
+    client.send("POST /unknown HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nla").await;
+    client.send("te").await;
+    let refused = client.response().await;
+    assert_eq!((refused.status, refused.header("connection")), (404, None));
+    client.send(post("again")).await;
+    assert_eq!(client.response().await.text(), "again");
+
+    // A large one is not waited for, and its sender is told so.
+    client.send("POST /unknown HTTP/1.1\r\nhost: h\r\ncontent-length: 400000\r\n\r\n").await;
+    let refused = client.response().await;
+    assert_eq!((refused.status, refused.header("connection")), (404, Some("close")));
 }
 
 #[tokio::test]

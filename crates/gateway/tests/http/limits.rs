@@ -158,8 +158,9 @@ async fn a_slow_head_is_closed_whatever_trickles_in() {
         ("\r\n", "\r\n", 30),
         ("GET /f HTTP/1.1\r\n", "a", 30),
         ("GET /f HTTP/1.1\r\na: b\r\n", "a", 30),
-        // What looks like HTTP/2 is idle, or does not answer a ping.
-        ("PRI * HT", "", 75),
+        ("PRI * HT", "", 30),
+        ("PRI * HTTP/2.0\r\n", "", 30),
+        // It does not answer a ping.
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", 50),
     ] {
         let took = lasts(first, more.as_bytes()).await;

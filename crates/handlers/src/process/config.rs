@@ -51,6 +51,9 @@ pub struct ProcessConfig {
     pub build_output_bytes_max: usize,
     /// How long asking an interpreter for its version may take. Default: 10 s.
     pub probe_timeout: Duration,
+    /// How long making an environment that has pip may take, where the system's
+    /// Python has none. Default 2 min.
+    pub pip_setup_timeout: Duration,
 }
 
 /// The hidden subcommand by which the program becomes the binary worker.
@@ -77,6 +80,7 @@ impl ProcessConfig {
             start_output_bytes_max: 16 << 10,
             build_output_bytes_max: 64 << 10,
             probe_timeout: Duration::from_secs(10),
+            pip_setup_timeout: Duration::from_secs(120),
         }
     }
 }

@@ -60,7 +60,10 @@ pub(super) struct Interpreters {
     runtimes_dir: PathBuf,
     search_path: OsString,
     probe_timeout: Duration,
-    pip: OnceCell<()>,
+    /// Where an environment with pip is made, where it must be.
+    pip_dir: PathBuf,
+    pip_setup_timeout: Duration,
+    pip: OnceCell<PathBuf>,
     npm: OnceCell<PathBuf>,
 }
 
@@ -105,6 +108,8 @@ impl Interpreters {
             runtimes_dir: config.runtimes_dir.clone(),
             search_path: config.search_path.clone(),
             probe_timeout: config.probe_timeout,
+            pip_dir: config.cache_dir.join("pip-environment"),
+            pip_setup_timeout: config.pip_setup_timeout,
             pip: OnceCell::new(),
             npm: OnceCell::new(),
         })
@@ -149,27 +154,51 @@ impl Interpreters {
         }
     }
 
-    /// Python, if it has pip.
+    /// A Python that has pip and installs for ours: ours itself, or one in an
+    /// environment of its own, where the system's has no pip but can make one
+    /// (Debian's with python3-venv).
     ///
     /// # Errors
     /// What is missing, and what to install.
     pub(super) async fn pip(&self, spawner: &Spawner) -> Result<PathBuf, Missing> {
         let python = self.python.clone()?.path;
-        let args = ["-I", "-m", "pip", "--version"];
         // Only success is remembered: what is missing may be installed meanwhile.
-        let ask = || async {
-            let (path, limit) = (&self.search_path, self.probe_timeout);
-            let asked = probe(spawner, &python, &args, path, limit).await;
-            asked.map(drop).map_err(|how| {
-                format!(
-                    "the function declares dependencies, and {} -m pip {how}; \
-                     install pip, e.g. apt install python3-pip",
-                    python.display()
-                )
-            })
+        let look = || async {
+            let Err(how) = self.ask_pip(spawner, &python, self.probe_timeout).await else {
+                return Ok(python.clone());
+            };
+            let (own, patience) = (self.pip_dir.join("bin/python3"), self.pip_setup_timeout);
+            if self.ask_pip(spawner, &own, patience).await.is_ok() {
+                return Ok(own);
+            }
+            let made = self.make_environment(spawner, &python).await;
+            if made.is_ok() && self.ask_pip(spawner, &own, patience).await.is_ok() {
+                return Ok(own);
+            }
+            Err(format!(
+                "the function declares dependencies, and {} -m pip {how}; \
+                 install pip, e.g. apt install python3-pip",
+                python.display()
+            ))
         };
-        self.pip.get_or_try_init(ask).await?;
-        Ok(python)
+        Ok(self.pip.get_or_try_init(look).await?.clone())
+    }
+
+    async fn ask_pip(
+        &self,
+        spawner: &Spawner,
+        python: &Path,
+        patience: Duration,
+    ) -> Result<(), String> {
+        let args = ["-I", "-m", "pip", "--version"];
+        probe(spawner, python, &args, &self.search_path, patience).await.map(drop)
+    }
+
+    async fn make_environment(&self, spawner: &Spawner, python: &Path) -> Result<(), String> {
+        let dir = self.pip_dir.to_string_lossy();
+        let args = ["-I", "-m", "venv", "--clear", &dir];
+        let (path, limit) = (&self.search_path, self.pip_setup_timeout);
+        probe(spawner, python, &args, path, limit).await.map(drop)
     }
 
     /// Node's npm.
