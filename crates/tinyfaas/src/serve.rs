@@ -150,8 +150,8 @@ async fn run(
     tracing::info!("stopping; a second signal ends everything at once");
     let orderly = async {
         drop(stop);
-        drop(management.await);
-        gateway.shutdown(config.duration("drain-stop")).await;
+        // Neither waits for the other: deploys under way are given up.
+        let (_, ()) = tokio::join!(management, gateway.shutdown(config.duration("drain-stop")));
         // The gateway has let them end or has cut them off.
         manager.shutdown(Duration::ZERO).await;
         backend.shutdown().await;
