@@ -177,7 +177,10 @@ fn read_file(
 ) -> (Option<PathBuf>, FileValues) {
     let setting = SETTINGS.iter().find(|setting| setting.name == CONFIG);
     let Some(named) = setting.and_then(|setting| given(setting, flag, variable)) else {
-        let values = default_file.and_then(file::read);
+        // One in a folder that this user may not even enter is somebody else's:
+        // `sudo -u` may leave HOME as it was.
+        let mine = |path: &&Path| path.try_exists().is_ok();
+        let values = default_file.filter(mine).and_then(file::read);
         let path = default_file.filter(|_| values.is_some()).map(Path::to_owned);
         return (path, values.unwrap_or_default());
     };
