@@ -154,13 +154,9 @@ impl Slot {
         let mut deaths = Deaths::new(&self.supervisor.config);
         let mut ready = Some(ready);
         loop {
-            let worker = match (self.start().await, ready.take()) {
+            let (worker, told) = match (self.start().await, ready.take()) {
                 (Err(DeployError::Stopping), None) => break,
-                (Ok(worker), None) => worker,
-                (Ok(worker), Some(ready)) => {
-                    drop(ready.send(Ok(())).await);
-                    worker
-                }
+                (Ok(worker), told) => (worker, told),
                 (Err(error), Some(ready)) => {
                     drop(ready.send(Err(error)).await);
                     break;
@@ -174,7 +170,7 @@ impl Slot {
                 }
             };
             let born = worker.born;
-            match self.tend(worker).await {
+            match self.tend(worker, told).await {
                 None => break,
                 Some(Fate::Overdue(worker)) => {
                     let grace = self.supervisor.config.deadline_grace;
@@ -215,11 +211,19 @@ impl Slot {
     }
 
     /// Gives the worker calls and stays with it; `None`: it was stopped.
-    async fn tend(&self, worker: Worker) -> Option<Fate> {
+    async fn tend(
+        &self,
+        worker: Worker,
+        told: Option<mpsc::Sender<Result<(), DeployError>>>,
+    ) -> Option<Fate> {
         let (set, id) = (&self.supervisor.set, worker.connection.id().clone());
         let handler = Arc::clone(&worker.connection) as Arc<dyn Handler>;
         let ready = self.supervisor.vitals.ready();
         set.add(handler, self.supervisor.recipe.spec.limits.calls_per_handler);
+        if let Some(told) = told {
+            // Not before: who is told that it is ready finds it in the set.
+            drop(told.send(Ok(())).await);
+        }
         let child = worker.child();
         let connection = Arc::clone(&worker.connection);
         let tending = worker.tend(|| {
