@@ -68,7 +68,7 @@ fn echo(name: &str, at_once: bool) -> Arc<Route> {
         limits,
         cgi: false,
     };
-    Arc::new(Route { function: Arc::new(function), handlers })
+    Arc::new(Route { function: Arc::new(function), handlers, counters: Arc::default() })
 }
 
 async fn bare(listener: TcpListener) -> std::io::Result<()> {

@@ -346,7 +346,7 @@ mod tests {
             limits,
             cgi: false,
         };
-        Arc::new(Route { function: Arc::new(function), handlers })
+        Arc::new(Route { function: Arc::new(function), handlers, counters: Arc::default() })
     }
 
     fn accept(calls: &Arc<AcceptedCalls>, method: http::Method) -> CallId {

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tinyfaas_model::{
-    Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, FunctionSpec, Handler,
-    HandlerError, HandlerId, HandlerSet, Health, Invocation, LogSink, Place, Reply, RuntimeStatus,
+    Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, FunctionCounters,
+    FunctionSpec, Handler, HandlerError, HandlerId, HandlerSet, Health, Invocation, LogSink, Place,
+    Reply, RuntimeStatus,
 };
 use tokio::sync::{Semaphore, watch};
 use zip::write::SimpleFileOptions;
@@ -96,6 +97,7 @@ impl Backend for FakeBackend {
         artifact: Artifact,
         spec: Arc<FunctionSpec>,
         log: Arc<dyn LogSink>,
+        _counters: Arc<FunctionCounters>,
     ) -> BoxFuture<'_, Result<Box<dyn Deployment>, DeployError>> {
         Box::pin(async move {
             let folder = PathBuf::from(artifact.reference);

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tinyfaas_model::{
-    Backend, Deployment, FunctionName, FunctionSpec, LogSink, Route, RoutesWriter,
+    Backend, Deployment, FunctionCounters, FunctionName, FunctionSpec, LogSink, Route, RoutesWriter,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
@@ -65,6 +65,7 @@ struct State {
 struct Live {
     spec: Arc<FunctionSpec>,
     deployment: Box<dyn Deployment>,
+    counters: Arc<FunctionCounters>,
 }
 
 /// The right to be one of the uploads that run at a time.
@@ -263,9 +264,20 @@ impl Manager {
         };
         let spec = Arc::new(wanted.complete(settings, &self.config)?);
         let log = OpenLog::new(&self.logs, &spec.name);
-        let artifact = self.backend.build(folder.into_path(), &spec, log.sink()).await?;
-        let deployment = self.backend.deploy(artifact, Arc::clone(&spec), log.sink()).await?;
-        self.go_live(Live { spec, deployment }, log)
+        let counters = self.counters(&name);
+        let built = Instant::now();
+        let artifact = match self.backend.build(folder.into_path(), &spec, log.sink()).await {
+            Ok(artifact) => artifact,
+            Err(error) => {
+                counters.builds.failed.fetch_add(1, Ordering::Relaxed);
+                return Err(error.into());
+            }
+        };
+        counters.builds.succeeded.observe(built.elapsed());
+        let of_handlers = Arc::clone(&counters);
+        let deployment =
+            self.backend.deploy(artifact, Arc::clone(&spec), log.sink(), of_handlers).await?;
+        self.go_live(Live { spec, deployment, counters }, log)
     }
 
     /// Downloads and unpacks. A download that is no archive is not the request's
@@ -314,6 +326,12 @@ impl Manager {
         }
     }
 
+    /// Where the function is counted: what replaces it goes on counting there.
+    fn counters(&self, name: &FunctionName) -> Arc<FunctionCounters> {
+        let state = self.state.lock();
+        state.live.get(name).map(|live| Arc::clone(&live.counters)).unwrap_or_default()
+    }
+
     /// Gives the function its new route. The old handlers take no new call from
     /// here on and go when those that run have ended.
     fn go_live(self: &Arc<Self>, new: Live, log: OpenLog<'_>) -> Result<(), UploadError> {
@@ -324,7 +342,8 @@ impl Manager {
         }
         let name = new.spec.name.clone();
         let handlers = new.deployment.handlers();
-        state.routes.put(Arc::new(Route { function: Arc::clone(&new.spec), handlers }));
+        let (function, counters) = (Arc::clone(&new.spec), Arc::clone(&new.counters));
+        state.routes.put(Arc::new(Route { function, handlers, counters }));
         log.keep();
         tracing::info!(function = %name, env = %new.spec.runtime, threads = new.spec.threads, "deployed");
         if let Some(old) = state.live.insert(name, new) {

@@ -3,6 +3,8 @@
 //! Owns the words for it, which backends fill in and management shows. Must not
 //! know what a handler is made of.
 
+use std::time::Duration;
+
 use crate::calls::Moment;
 use crate::seams::HandlerId;
 
@@ -29,6 +31,19 @@ pub struct Trouble {
     pub what: String,
     /// When.
     pub at: Moment,
+}
+
+/// What the handlers of a deployment take of the machine at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processes that live, guards and what functions started included.
+    pub processes: u64,
+    /// Their memory, in bytes: what is shared with others counts in part
+    /// (proportional set size) where the system tells.
+    pub memory_bytes: u64,
+    /// Their processor time. That of processes which have ended is in
+    /// [`crate::HandlerCounters::ended_cpu_us`].
+    pub cpu: Duration,
 }
 
 /// A deployment's health in one word.

@@ -6,10 +6,12 @@
 
 pub mod body;
 pub mod calls;
+pub mod counters;
 pub mod function;
 pub mod handler_set;
 pub mod health;
 pub mod invocation;
+pub mod load;
 pub mod notation;
 pub mod random;
 pub mod routes;
@@ -19,10 +21,15 @@ pub use body::{Body, BodyError};
 pub use calls::{
     CallPage, CallQuery, CallRecord, CallRegistry, CallResult, CallState, Cancelling, Moment,
 };
+pub use counters::{
+    BuildCounters, CallCounters, CallOutcome, FunctionCounters, HandlerCounters, Histogram,
+    HistogramSnapshot,
+};
 pub use function::{EnvVar, FunctionName, FunctionSpec, Limits, NameError, Runtime};
 pub use handler_set::{Admission, HandlerSet, Patience, Place, Refusal, WaitingRoom};
-pub use health::{Condition, Health, Trouble};
+pub use health::{Condition, Health, Trouble, Usage};
 pub use invocation::{CallId, CallTarget, Invocation, InvokeError, Reply};
+pub use load::{GatewayLoad, GatewayStatus, Share};
 pub use notation::{DurationError, parse_duration};
 pub use routes::{Route, Routes, RoutesWriter};
 pub use seams::{

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::counters::FunctionCounters;
 use crate::function::{FunctionName, FunctionSpec};
 use crate::handler_set::HandlerSet;
 
@@ -18,6 +19,8 @@ pub struct Route {
     pub function: Arc<FunctionSpec>,
     /// The handlers that run it.
     pub handlers: Arc<HandlerSet>,
+    /// Where its calls are counted.
+    pub counters: Arc<FunctionCounters>,
 }
 
 type Table = HashMap<FunctionName, Arc<Route>>;

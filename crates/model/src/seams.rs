@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::counters::FunctionCounters;
 use crate::function::{FunctionSpec, Runtime};
 use crate::handler_set::{HandlerSet, Place};
 use crate::health::Health;
@@ -190,12 +191,14 @@ pub trait Backend: Send + Sync {
 
     /// Starts `spec.threads` handlers and returns when all are ready; if one
     /// fails, all are stopped and the artifact is removed. Dropping the future
-    /// gives it up in the same way as a build.
+    /// gives it up in the same way as a build. What is to be counted of handlers
+    /// is counted in `counters`.
     fn deploy(
         &self,
         artifact: Artifact,
         spec: Arc<FunctionSpec>,
         log: Arc<dyn LogSink>,
+        counters: Arc<FunctionCounters>,
     ) -> BoxFuture<'_, Result<Box<dyn Deployment>, DeployError>>;
 
     /// Ends whatever is left of it: every handler is dead when this returns.

@@ -161,7 +161,11 @@ impl Server {
             },
             cgi: false,
         };
-        let route = Route { function: Arc::new(spec), handlers: Arc::clone(&handlers) };
+        let route = Route {
+            function: Arc::new(spec),
+            handlers: Arc::clone(&handlers),
+            counters: Arc::default(),
+        };
         self.writer.put(Arc::new(route));
         handlers
     }

@@ -28,8 +28,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tinyfaas_model::{
-    Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, FunctionSpec, LogSink,
-    RuntimeStatus,
+    Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, FunctionCounters,
+    FunctionSpec, LogSink, RuntimeStatus,
 };
 
 use build::{ARTIFACT, Builder, DEPENDENCIES};
@@ -117,6 +117,7 @@ impl ProcessBackend {
         artifact: Artifact,
         spec: Arc<FunctionSpec>,
         log: Arc<dyn LogSink>,
+        counters: Arc<FunctionCounters>,
     ) -> Result<Box<dyn Deployment>, DeployError> {
         let place = PathBuf::from(artifact.reference);
         let program = match self.interpreters.program(spec.runtime) {
@@ -126,7 +127,7 @@ impl ProcessBackend {
                 return Err(DeployError::StartFailed { how, output: String::new() });
             }
         };
-        let supervisor = self.supervisor(&place, program, spec, log);
+        let supervisor = self.supervisor(&place, program, spec, (log, counters));
         let registered = self.register(&supervisor);
         if !registered {
             remove_folder(place).await;
@@ -140,7 +141,7 @@ impl ProcessBackend {
         place: &Path,
         program: interpreters::Program,
         spec: Arc<FunctionSpec>,
-        log: Arc<dyn LogSink>,
+        (log, counters): (Arc<dyn LogSink>, Arc<FunctionCounters>),
     ) -> Arc<Supervisor> {
         let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let dependencies = place.join(DEPENDENCIES);
@@ -156,7 +157,8 @@ impl ProcessBackend {
                 start_output_bytes_max: self.config.start_output_bytes_max,
             },
         };
-        Supervisor::new(name, recipe, place.to_owned(), log, Arc::clone(&self.config))
+        let config = Arc::clone(&self.config);
+        Supervisor::new(name, recipe, place.to_owned(), (log, counters), config)
     }
 
     fn register(&self, supervisor: &Arc<Supervisor>) -> bool {
@@ -206,8 +208,9 @@ impl Backend for ProcessBackend {
         artifact: Artifact,
         spec: Arc<FunctionSpec>,
         log: Arc<dyn LogSink>,
+        counters: Arc<FunctionCounters>,
     ) -> BoxFuture<'_, Result<Box<dyn Deployment>, DeployError>> {
-        Box::pin(self.deploy_artifact(artifact, spec, log))
+        Box::pin(self.deploy_artifact(artifact, spec, log, counters))
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

@@ -9,10 +9,12 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tinyfaas_model::{
-    BoxFuture, DeployError, Deployment, Handler, HandlerId, HandlerSet, Health, LogSink,
+    BoxFuture, DeployError, Deployment, FunctionCounters, Handler, HandlerId, HandlerSet, Health,
+    LogSink,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,6 +36,7 @@ pub(super) struct Supervisor {
     /// Everything of this deployment lies in here.
     pub(super) folder: PathBuf,
     pub(super) log: Arc<dyn LogSink>,
+    counters: Arc<FunctionCounters>,
     pub(super) config: Arc<ProcessConfig>,
     set: Arc<HandlerSet>,
     vitals: Vitals,
@@ -49,14 +52,26 @@ impl Supervisor {
         name: String,
         recipe: Recipe,
         folder: PathBuf,
-        log: Arc<dyn LogSink>,
+        (log, counters): (Arc<dyn LogSink>, Arc<FunctionCounters>),
         config: Arc<ProcessConfig>,
     ) -> Arc<Self> {
         let set = HandlerSet::new(recipe.spec.limits.waiting_max);
         let starting = Semaphore::new(config.starts_at_a_time);
         let (stop, ended) = (watch::Sender::new(false), watch::Sender::new(false));
         let vitals = Vitals::default();
-        Arc::new(Self { name, recipe, folder, log, config, set, vitals, starting, stop, ended })
+        Arc::new(Self {
+            name,
+            recipe,
+            folder,
+            log,
+            counters,
+            config,
+            set,
+            vitals,
+            starting,
+            stop,
+            ended,
+        })
     }
 
     /// Starts a handler for each thread and returns when all are ready; if one
@@ -198,8 +213,10 @@ impl Slot {
     async fn start(&mut self) -> Result<Worker, DeployError> {
         self.generation += 1;
         let supervisor = &self.supervisor;
+        let counters = &supervisor.counters.handlers;
         if self.generation > 1 {
             supervisor.vitals.restarting();
+            counters.replaced.fetch_add(1, Ordering::Relaxed);
         }
         let folder = supervisor.folder.join(format!("handler-{}-{}", self.number, self.generation));
         let _turn = tokio::select! {
@@ -207,7 +224,14 @@ impl Slot {
             () = supervisor.stopped() => return Err(DeployError::Stopping),
             turn = supervisor.starting.acquire() => turn,
         };
-        supervisor.recipe.start(folder, &self.log(), supervisor.stopped()).await
+        let began = Instant::now();
+        let started = supervisor.recipe.start(folder, &self.log(), supervisor.stopped()).await;
+        match &started {
+            Ok(_) => counters.starts.observe(began.elapsed()),
+            Err(DeployError::Stopping) => {}
+            Err(_) => drop(counters.failed_starts.fetch_add(1, Ordering::Relaxed)),
+        }
+        started
     }
 
     /// Gives the worker calls and stays with it; `None`: it was stopped.

@@ -222,7 +222,7 @@ impl<'s> Bench<'s> {
         spec: FunctionSpec,
     ) -> Result<Box<dyn Deployment>, DeployError> {
         let artifact = self.build(files).await.expect("it builds");
-        self.backend.deploy(artifact, Arc::new(spec), self.log()).await
+        self.backend.deploy(artifact, Arc::new(spec), self.log(), Arc::default()).await
     }
 
     async fn deploy(&self, behaviour: Behaviour) -> Box<dyn Deployment> {
@@ -642,7 +642,8 @@ async fn vendored_dependencies_need_no_network(bench: &Bench<'_>) -> Verdict {
         Err(BuildError::RuntimeMissing { problem, .. }) => return Verdict::Skipped(problem),
         built => built.unwrap(),
     };
-    let deployment = bench.backend.deploy(artifact, Arc::new(spec), bench.log()).await;
+    let deployment =
+        bench.backend.deploy(artifact, Arc::new(spec), bench.log(), Arc::default()).await;
     let deployment = deployment.map_err(|error| error.to_string()).expect("it starts");
     assert_eq!(call(&*deployment, "").await.unwrap().body, "vendored");
     bench.destroy(deployment).await;
