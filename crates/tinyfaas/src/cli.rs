@@ -6,6 +6,7 @@
 use clap::{Arg, ArgMatches, Command};
 
 use crate::config::settings::{SETTINGS, Setting};
+use crate::manual;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,6 +35,7 @@ pub(crate) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(EXAMPLES)
         .subcommand(with_settings(serve))
+        .subcommands([manual::completions_command(), manual::man_command()])
         .args_conflicts_with_subcommands(true)
         .args(SETTINGS.iter().map(flag))
 }

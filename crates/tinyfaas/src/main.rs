@@ -11,11 +11,13 @@ mod cli;
 mod config;
 mod data_dir;
 mod listen;
+mod manual;
 mod rooms;
 mod serve;
 mod summary;
 
 use std::env;
+use std::io;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
@@ -34,7 +36,28 @@ fn main() -> ExitCode {
     match env::args_os().nth(1).as_deref().and_then(|argument| argument.to_str()) {
         Some("spawner") => tinyfaas_handlers::process::spawner::main(),
         Some("binary-worker") => tinyfaas_binary_worker::main(),
-        _ => server(&cli::command().get_matches()),
+        _ => commanded(&cli::command().get_matches()),
+    }
+}
+
+fn commanded(matches: &ArgMatches) -> ExitCode {
+    match matches.subcommand() {
+        Some((manual::MAN, matches)) => told(manual::man(matches, cli::command())),
+        Some((manual::COMPLETIONS, matches)) => told(manual::completions(matches, cli::command())),
+        _ => server(matches),
+    }
+}
+
+/// Tells what kept a command from doing its work.
+fn told(outcome: io::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read it has seen enough (`tinyfaas man | head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tinyfaas: {error}");
+            ExitCode::from(EXIT_FAILURE)
+        }
     }
 }
 
