@@ -11,6 +11,7 @@ mod tree;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +21,7 @@ use zip::unstable::read::ZipIterable;
 use zip::{CompressionMethod, ZipReadOptions};
 
 use crate::config::ArchiveLimits;
+use crate::shown::shown;
 
 use self::name::EntryName;
 pub(crate) use self::name::{Subfolder, SubfolderError};
@@ -28,30 +30,42 @@ use self::tree::Tree;
 /// How many top-level entries an error lists.
 const SHOWN_ENTRIES_MAX: usize = 20;
 
+/// How other things begin that are sent by mistake, and what they are.
+const NO_ZIPS: [(&[u8], &str); 8] = [
+    (b"\x1f\x8b", "a gzip file, such as a .tar.gz"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"<", "a web page"),
+    (b"{", "JSON"),
+];
+
 /// Why an archive was not unpacked. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UnpackError {
-    /// It is no zip, or a damaged one.
-    #[error("this is no zip archive, or it is cut off or damaged: {0}")]
+    /// It is no zip, or a damaged one: a sentence that says which.
+    #[error("{0}; zip the function's folder and send that")]
     NotAZip(String),
     /// It, or what comes out of it, is too large.
     #[error("{0}")]
     TooLarge(String),
     /// An entry is one that no archive may hold.
-    #[error("the archive's entry {name:?} is refused: {why}")]
+    #[error("the archive's entry {name} is refused: {why}")]
     Refused {
-        /// The entry, as text.
+        /// The entry, fit to be shown.
         name: String,
         /// What is wrong with it, and what to do.
         why: String,
     },
     /// The folder asked for is not in it.
-    #[error("the archive has no folder {wanted:?}; at its top it has {}", shown.join(", "))]
+    #[error("the archive has no folder {wanted}; at its top it has {}", top.join(", "))]
     NoSubfolder {
-        /// What was asked for.
+        /// What was asked for, fit to be shown.
         wanted: String,
-        /// The first of the entries at its top.
-        shown: Vec<String>,
+        /// The first of the entries at its top, fit to be shown.
+        top: Vec<String>,
     },
     /// There is nothing in it.
     #[error("the archive is empty; zip the function's folder so that its files are at the top")]
@@ -114,7 +128,11 @@ pub(crate) fn unpack(
     // The offset is fixed: searching the whole file for the start of its
     // directory would need memory for whatever looks like one.
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
-    let mut zip = ZipIterable::try_new(BufReader::new(archive), config).map_err(zip_error)?;
+    let mut head = [0; 4];
+    let head_bytes =
+        archive.read_at(&mut head, 0).map_err(io_error("reading the spooled archive"))?;
+    let mut zip = ZipIterable::try_new(BufReader::new(archive), config)
+        .map_err(|error| no_zip(&head[..head_bytes], error))?;
     if zip.len() > limits.entries_max {
         return Err(too_many_entries(limits));
     }
@@ -165,9 +183,9 @@ impl Job<'_> {
             any |= !name.parts.is_empty();
             if let Some(first) = name.parts.first()
                 && top.len() < SHOWN_ENTRIES_MAX
-                && !top.iter().any(|known| known == first)
+                && !top.contains(&shown(first.as_bytes()))
             {
-                top.push((*first).to_owned());
+                top.push(shown(first.as_bytes()));
             }
             let Some(below) = self.subfolder.strip(&name.parts) else { continue };
             found |= !below.is_empty() || matches!(kind, Kind::Folder);
@@ -177,8 +195,8 @@ impl Job<'_> {
             return Err(UnpackError::Empty);
         }
         if !found {
-            let wanted = self.subfolder.to_string();
-            return Err(UnpackError::NoSubfolder { wanted, shown: top });
+            let wanted = shown(self.subfolder.to_string().as_bytes());
+            return Err(UnpackError::NoSubfolder { wanted, top });
         }
         if declared > self.unpacked_bytes_max() {
             return Err(too_large(self.limits, self.unpacked_bytes_max()));
@@ -191,7 +209,7 @@ impl Job<'_> {
         while let Some(entry) = files.next() {
             let entry = entry.map_err(zip_error)?;
             self.check_cancelled()?;
-            let shown = entry.name_raw().to_vec();
+            let raw_name = entry.name_raw().to_vec();
             let name = parse_name(&entry, self.limits)?;
             let kind = kind_of(&entry, &name)?;
             let Some(below) = self.subfolder.strip(&name.parts) else { continue };
@@ -211,7 +229,7 @@ impl Job<'_> {
                     tree.link(&below, &mut reader)
                 }
             };
-            outcome.map_err(|error| error.of_entry(&shown))?;
+            outcome.map_err(|error| error.of_entry(&raw_name))?;
         }
         Ok(())
     }
@@ -286,14 +304,7 @@ fn compression_name(method: CompressionMethod) -> String {
 }
 
 fn refused(name: &[u8], why: String) -> UnpackError {
-    /// A refused name may be a long one.
-    const SHOWN_BYTES_MAX: usize = 200;
-    let shown = &name[..name.len().min(SHOWN_BYTES_MAX)];
-    let mut name_text = String::from_utf8_lossy(shown).into_owned();
-    if shown.len() < name.len() {
-        name_text.push('…');
-    }
-    UnpackError::Refused { name: name_text, why }
+    UnpackError::Refused { name: shown(name), why }
 }
 
 fn too_many_entries(limits: &ArchiveLimits) -> UnpackError {
@@ -315,12 +326,30 @@ fn too_large(limits: &ArchiveLimits, bytes_max: u64) -> UnpackError {
     })
 }
 
+/// What is wrong with something that has no directory as zips have it, by how it
+/// begins.
+fn no_zip(head: &[u8], error: ZipError) -> UnpackError {
+    let error = zip_error(error);
+    if !matches!(error, UnpackError::NotAZip(_)) {
+        return error;
+    }
+    UnpackError::NotAZip(if head.is_empty() {
+        "the zip has no bytes".to_owned()
+    } else if head.starts_with(b"PK") {
+        "the zip archive is cut off or damaged: the directory at its end cannot be read".to_owned()
+    } else {
+        let known = NO_ZIPS.iter().find(|(start, _)| head.starts_with(start));
+        let but = known.map_or(String::new(), |(_, what)| format!(", it looks like {what}"));
+        format!("this is no zip archive{but}")
+    })
+}
+
 /// The zip crate tells a damaged archive and a failing disk apart by whether the
 /// system has a number for it.
 fn zip_error(error: ZipError) -> UnpackError {
     match error {
         ZipError::Io(source) => read_error(source),
-        other => UnpackError::NotAZip(other.to_string()),
+        other => damaged(&other),
     }
 }
 
@@ -328,8 +357,12 @@ fn read_error(source: io::Error) -> UnpackError {
     if source.raw_os_error().is_some() {
         UnpackError::Io { what: "reading the spooled archive".to_owned(), source }
     } else {
-        UnpackError::NotAZip(source.to_string())
+        damaged(&source)
     }
+}
+
+fn damaged(why: &dyn std::fmt::Display) -> UnpackError {
+    UnpackError::NotAZip(format!("the zip archive is damaged: {why}"))
 }
 
 fn io_error(what: &str) -> impl FnOnce(io::Error) -> UnpackError {

@@ -13,6 +13,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use rustls::crypto::ring;
 
 use crate::config::ManagementConfig;
+use crate::shown::shown;
 use crate::spool::{SpoolError, SpoolFile, Spooled};
 
 /// Why nothing was downloaded.
@@ -30,7 +31,7 @@ pub(crate) enum DownloadError {
         why: String,
     },
     /// The server has answered, but not with the archive.
-    #[error("the download from {host} failed: it answers {status}")]
+    #[error("the download from {host} failed: it answers {status}{}", advice(*status))]
     Status {
         /// Whose.
         host: String,
@@ -46,7 +47,7 @@ pub(crate) enum DownloadError {
         after: Duration,
     },
     /// What came is no archive.
-    #[error("what {host} sent is no zip archive, or it is cut off or damaged: {why}")]
+    #[error("what {host} sent cannot be unpacked: {why}")]
     NotAZip {
         /// Whose.
         host: String,
@@ -87,7 +88,8 @@ fn parse(text: &str) -> Result<Url, DownloadError> {
     let url = Url::parse(text)
         .map_err(|error| DownloadError::BadUrl(format!("is not a URL ({error})")))?;
     if !is_web(&url) {
-        return Err(DownloadError::BadUrl(format!("has the scheme {:?}", url.scheme())));
+        let scheme = shown(url.scheme().as_bytes());
+        return Err(DownloadError::BadUrl(format!("has the scheme {scheme}")));
     }
     Ok(url)
 }
@@ -109,7 +111,8 @@ async fn fetch(url: Url, config: &ManagementConfig) -> Result<Downloaded, Downlo
 fn check_answer(response: &Response, host: &str, bytes_max: u64) -> Result<(), DownloadError> {
     let status = response.status();
     if let Some(scheme) = refused_redirect(response) {
-        return Err(failed(host, format!("it redirects to the scheme {scheme:?}")));
+        let why = format!("it redirects to {}:, and only http: and https: are followed", scheme);
+        return Err(failed(host, why));
     }
     if !status.is_success() {
         return Err(DownloadError::Status { host: host.to_owned(), status });
@@ -176,7 +179,21 @@ fn cause(error: reqwest::Error) -> String {
     while let Some(source) = deepest.source() {
         deepest = source;
     }
+    if let Some(rustls::Error::InvalidMessage(_)) = deepest.downcast_ref() {
+        return "it does not speak TLS there; is http:// meant?".to_owned();
+    }
     deepest.to_string()
+}
+
+/// What may help against an answer.
+fn advice(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            "; the archive must be there for everybody, without a login"
+        }
+        StatusCode::NOT_FOUND | StatusCode::GONE => "; does the URL lead to the archive itself?",
+        _ => "",
+    }
 }
 
 #[cfg(test)]

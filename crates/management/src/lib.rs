@@ -15,6 +15,7 @@ mod logs;
 mod manager;
 mod request;
 mod settings;
+mod shown;
 mod spool;
 mod upload_body;
 

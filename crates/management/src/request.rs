@@ -9,11 +9,13 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::error::Category;
 use tinyfaas_model::{EnvVar, FunctionName, FunctionSpec, Limits, NameError, Runtime};
 
 use crate::archive::{Subfolder, SubfolderError};
 use crate::config::ManagementConfig;
 use crate::settings::{Settings, SettingsError};
+use crate::shown::shown;
 
 /// The longest environment variable that Linux hands to a program, in bytes
 /// (`MAX_ARG_STRLEN`, less the zero byte at its end).
@@ -22,9 +24,18 @@ const ENV_BYTES_MAX: usize = (128 << 10) - 1;
 /// Why a request asks for nothing that could be done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
+    /// The body has no bytes.
+    #[error("the body is empty; send a JSON object, something like {{\"name\": \"echo\"}}")]
+    Empty,
     /// The body is no JSON.
     #[error("the body is not JSON: {0}")]
     NotJson(String),
+    /// The body is the beginning of something.
+    #[error("the body is not JSON: it ends too early; is it cut off?")]
+    CutOff,
+    /// The body's lists and objects lie too deep within each other.
+    #[error("the body's JSON is nested too deeply; lists and objects are not needed here")]
+    TooDeep,
     /// The body is JSON, but no object.
     #[error("the body is no JSON object; send something like {{\"name\": \"echo\"}}")]
     NoObject,
@@ -50,9 +61,9 @@ pub(crate) enum RequestError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// There is no such environment.
-    #[error("there is no environment {name:?}; there are {}", known_runtimes())]
+    #[error("there is no environment {name}; there are {}", known_runtimes())]
     UnknownRuntime {
-        /// The name asked for.
+        /// The name asked for, fit to be shown.
         name: String,
     },
     /// The number of handlers makes no sense.
@@ -64,9 +75,9 @@ pub(crate) enum RequestError {
         max: usize,
     },
     /// An environment variable that no program can be given.
-    #[error("the environment variable {key:?} {why}")]
+    #[error("the environment variable {key} {why}")]
     Env {
-        /// Its name; its value is not shown.
+        /// Its name, fit to be shown; its value is not shown.
         key: String,
         /// What is wrong with it.
         why: &'static str,
@@ -109,13 +120,7 @@ pub(crate) struct UrlSource {
 impl Fields {
     /// Reads a body.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, RequestError> {
-        serde_json::from_slice(json).map_err(|error| {
-            if error.is_data() {
-                RequestError::NoObject
-            } else {
-                RequestError::NotJson(error.to_string())
-            }
-        })
+        serde_json::from_slice(json).map_err(|error| not_read(json, &error))
     }
 
     /// The function's name.
@@ -130,7 +135,7 @@ impl Fields {
         let name = self.name()?;
         let runtime = text("env", &self.env)?.map(|runtime| {
             Runtime::from_name(runtime)
-                .ok_or_else(|| RequestError::UnknownRuntime { name: runtime.to_owned() })
+                .ok_or_else(|| RequestError::UnknownRuntime { name: shown(runtime.as_bytes()) })
         });
         let runtime = runtime.transpose()?;
         let threads = threads(&self.threads, config.threads_max)?;
@@ -192,6 +197,25 @@ impl Wanted {
     }
 }
 
+/// Why a body was not read. Where in it is not told: an upload's zip has been taken
+/// out of it before.
+fn not_read(json: &[u8], error: &serde_json::Error) -> RequestError {
+    match json.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => return RequestError::Empty,
+        Some(b'{') => {}
+        Some(_) => return RequestError::NoObject,
+    }
+    let told = error.to_string();
+    let why = told.rsplit_once(" at line ").map_or(told.as_str(), |(why, _)| why);
+    match error.classify() {
+        Category::Eof => RequestError::CutOff,
+        // The library has no other name for it.
+        _ if why == "recursion limit exceeded" => RequestError::TooDeep,
+        Category::Data => RequestError::NoObject,
+        Category::Syntax | Category::Io => RequestError::NotJson(why.to_owned()),
+    }
+}
+
 fn text<'a>(key: &'static str, value: &'a Value) -> Result<Option<&'a str>, RequestError> {
     match value {
         Value::Null => Ok(None),
@@ -233,7 +257,7 @@ fn envs(function: &FunctionName, value: &Value) -> Result<Vec<EnvVar>, RequestEr
             tracing::warn!(%function, index, "an entry of envs is skipped: it is not KEY=VALUE");
             continue;
         };
-        let refuse = |why| Err(RequestError::Env { key: key.to_owned(), why });
+        let refuse = |why| Err(RequestError::Env { key: shown(key.as_bytes()), why });
         if pair.contains('\0') {
             return refuse("holds a zero byte, which no program can be given");
         }
@@ -362,8 +386,12 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        check_refused("", "not JSON");
-        check_refused("{", "not JSON");
+        check_refused(" \n", "the body is empty; send a JSON object");
+        check_refused("{", "not JSON: it ends too early");
+        check_refused(r#"{"name":"a"#, "not JSON: it ends too early");
+        check_refused("{'name':1}", "not JSON: key must be a string");
+        check_refused("name=a", "no JSON object");
+        check_refused(&format!("{{\"name\":{}", "[".repeat(10_000)), "nested too deeply");
         check_refused("{} x", "not JSON");
         check_refused("[]", "no JSON object");
         check_refused("3", "no JSON object");

@@ -139,7 +139,10 @@ pub enum DeployError {
         output: String,
     },
     /// A handler was not ready in time.
-    #[error("the function was not ready after {after:?}\n{output}")]
+    #[error(
+        "the function was not ready after {after:?}; where it needs longer, set start_timeout in \
+         its tinyfaas.toml\n{output}"
+    )]
     StartTimedOut {
         /// The time it had.
         after: Duration,

@@ -101,7 +101,12 @@ impl Package {
     pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
         // An editor's byte order mark is no reason to refuse.
         let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
-        serde_json::from_slice(json).map_err(|error| format!("package.json: {error}"))
+        serde_json::from_slice(json).map_err(|error| {
+            if error.is_data() {
+                return format!("package.json is not what npm expects: {error}");
+            }
+            format!("package.json is not JSON, or it is cut off: {error}")
+        })
     }
 
     /// Whether a package is declared that does not lie in `node_modules`.

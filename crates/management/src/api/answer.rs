@@ -4,6 +4,7 @@
 //! goes wrong is told as plain lines, or as RFC 9457 problem details where
 //! `Accept` names JSON.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
@@ -107,11 +108,27 @@ impl Format {
 
 impl Refusal {
     fn new(status: StatusCode, detail: impl Display) -> Self {
-        let mut detail = detail.to_string();
-        if status == StatusCode::INSUFFICIENT_STORAGE {
-            detail.push_str("; free some space on the server's disk and try again");
+        Self { status, detail: detail.to_string(), allow: None, retry_after_seconds: None }
+    }
+
+    /// What an operator can do stands behind what the system says.
+    fn of_error(status: StatusCode, error: &(dyn Error + 'static)) -> Self {
+        let mut refusal = Self::new(status, error);
+        let mut cause = Some(error);
+        let mut io = None;
+        while let Some(error) = cause {
+            io = error.downcast_ref::<io::Error>().or(io);
+            cause = error.source();
         }
-        Self { status, detail, allow: None, retry_after_seconds: None }
+        refusal.detail.push_str(match io.map(ServerTrouble::of) {
+            Some(ServerTrouble::DiskFull) => "; free some space on the server's disk and try again",
+            Some(ServerTrouble::OutOfFiles) => {
+                "; the server may have no more files open: delete functions, or raise its limit \
+                 (ulimit -n, or LimitNOFILE= of its systemd unit)"
+            }
+            Some(ServerTrouble::Other) | None => "",
+        });
+        refusal
     }
 
     pub(super) fn no_such_path(path: &str) -> Self {
@@ -167,13 +184,32 @@ impl Refusal {
     }
 }
 
-/// A full disk is the operator's to mend, anything else ours.
-fn status_of_io(error: &io::Error) -> StatusCode {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            StatusCode::INSUFFICIENT_STORAGE
+/// What the system has refused the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ServerTrouble {
+    DiskFull,
+    OutOfFiles,
+    Other,
+}
+
+impl ServerTrouble {
+    fn of(error: &io::Error) -> Self {
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => Self::OutOfFiles,
+            _ => Self::Other,
         }
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// What is full or used up is the operator's to mend, anything else ours.
+fn status_of_io(error: &io::Error) -> StatusCode {
+    match ServerTrouble::of(error) {
+        ServerTrouble::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        ServerTrouble::OutOfFiles => StatusCode::SERVICE_UNAVAILABLE,
+        ServerTrouble::Other => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -196,7 +232,7 @@ impl From<BodyReadError> for Refusal {
             BodyReadError::Silent { .. } | BodyReadError::Slow { .. } => {
                 StatusCode::REQUEST_TIMEOUT
             }
-            BodyReadError::Broken(_) => StatusCode::BAD_REQUEST,
+            BodyReadError::CutOff | BodyReadError::Broken(_) => StatusCode::BAD_REQUEST,
             BodyReadError::Form(form) => match form {
                 BodyFormError::ZipTwice | BodyFormError::NotBase64(_) | BodyFormError::CutOff => {
                     StatusCode::BAD_REQUEST
@@ -206,7 +242,7 @@ impl From<BodyReadError> for Refusal {
             BodyReadError::Spool(spool) => status_of_spool(spool),
             BodyReadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self::new(status, error)
+        Self::of_error(status, &error)
     }
 }
 
@@ -220,7 +256,11 @@ fn status_of_spool(error: &SpoolError) -> StatusCode {
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
         let status = match error {
-            RequestError::NotJson(_) | RequestError::NoObject => StatusCode::BAD_REQUEST,
+            RequestError::Empty
+            | RequestError::NotJson(_)
+            | RequestError::CutOff
+            | RequestError::TooDeep
+            | RequestError::NoObject => StatusCode::BAD_REQUEST,
             RequestError::Missing { .. }
             | RequestError::WrongKind { .. }
             | RequestError::Name(_)
@@ -256,7 +296,7 @@ impl From<UploadError> for Refusal {
             UploadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             UploadError::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error)
+        Self::of_error(status, &error)
     }
 }
 
@@ -366,6 +406,15 @@ mod tests {
         let status = |code| status_of_io(&io::Error::from_raw_os_error(code));
         assert_eq!(status(28), StatusCode::INSUFFICIENT_STORAGE);
         assert_eq!(status(122), StatusCode::INSUFFICIENT_STORAGE);
+        assert_eq!(status(24), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(status(13), StatusCode::INTERNAL_SERVER_ERROR);
+        let told = |code| {
+            let source = io::Error::from_raw_os_error(code);
+            let error = SpoolError::Io { what: "writing".to_owned(), source };
+            Refusal::from(BodyReadError::Spool(error)).detail
+        };
+        assert!(told(28).ends_with("free some space on the server's disk and try again"));
+        assert!(told(24).contains("raise its limit (ulimit -n"), "{}", told(24));
+        assert_eq!(told(13), "writing: Permission denied (os error 13)");
     }
 }

@@ -3,6 +3,8 @@
 //! Owns patience: how long a client may be silent, how slow it may be, and how
 //! much is read of a body that nobody wants any more.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +41,9 @@ pub(super) enum BodyReadError {
         /// The least that is asked for.
         bytes_per_second: u64,
     },
+    /// Its sender said that it was longer, and sends no more.
+    #[error("the body broke off: fewer bytes came than were announced; send it again")]
+    CutOff,
     /// The connection broke, or its framing did.
     #[error("the body broke off: {0}")]
     Broken(String),
@@ -133,7 +138,7 @@ impl BodyReader {
             };
             let frame = frame.map_err(|_| BodyReadError::Silent { after: idle })?;
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|error| BodyReadError::Broken(error.to_string()))?;
+            let frame = frame.map_err(|error| broken(&error))?;
             // Trailers are of no interest.
             if let Ok(data) = frame.into_data() {
                 self.count(data.len())?;
@@ -150,5 +155,15 @@ impl BodyReader {
             return Err(BodyReadError::Slow { bytes_per_second });
         }
         Ok(())
+    }
+}
+
+/// hyper tells apart in the cause only what was announced and what was no HTTP.
+fn broken(error: &hyper::Error) -> BodyReadError {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    match cause {
+        Some(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => BodyReadError::CutOff,
+        Some(cause) => BodyReadError::Broken(cause.to_string()),
+        None => BodyReadError::Broken(error.to_string()),
     }
 }

@@ -224,15 +224,15 @@ async fn wrong_paths_and_methods_are_told() {
 async fn bad_uploads_are_told_apart() {
     let world = World::new().await;
     let upload = async |body: &str| world.post("/upload", body).await;
-    upload("").await.check(400, "not JSON");
-    upload("name=echo").await.check(400, "not JSON");
+    upload("").await.check(400, "the body is empty");
+    upload("name=echo").await.check(400, "no JSON object");
     upload("[1]").await.check(400, "no JSON object");
     upload(&echo()[..echo().len() / 2]).await.check(400, "ends within");
     let with = |fields: &str| format!(r#"{{"name":"a","env":"python3",{fields}}}"#);
     upload(&with(r#""zip":"!""#)).await.check(400, "not base64");
     upload(&with(r#""zip":"","ZIP":"""#)).await.check(400, "twice");
     upload(&with(r#""zip":"aGVsbG8=""#)).await.check(400, "no zip archive");
-    upload(&with(r#""zip":"""#)).await.check(400, "no zip archive");
+    upload(&with(r#""zip":"""#)).await.check(400, "the zip has no bytes");
     upload(&with(r#""zip":null"#)).await.check(422, "lacks \"zip\"");
     upload(&with(r#""zip":3"#)).await.check(422, "\"zip\" is a number");
     upload(&with(r#""threads":0,"zip":"""#)).await.check(422, "from 1 to 256");
@@ -263,7 +263,9 @@ async fn failed_downloads_are_told_apart() {
     from(&format!("http://{here}/none"))
         .await
         .check(502, &format!("{here} failed: it answers 404"));
-    from(&format!("http://{here}/list")).await.check(422, &format!("{here} sent is no zip"));
+    from(&format!("http://{here}/list"))
+        .await
+        .check(422, &format!("{here} sent cannot be unpacked: the zip has no bytes\n"));
     from("ftp://localhost/").await.check(422, "http:// or https://");
     from("nonsense").await.check(422, "not a URL");
     assert_eq!(world.spooled(), 0);

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::config::ArchiveLimits;
+use crate::shown::shown;
 
 /// The longest part of a path that Linux file systems take, in bytes.
 const PART_BYTES_MAX: usize = 255;
@@ -70,11 +71,12 @@ pub(crate) struct Subfolder(Vec<String>);
 /// Why a text is no folder inside an archive.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "subfolder_path {text:?} is no folder inside an archive: it may not hold '..', a \
-         backslash or a zero byte"
+    "subfolder_path {shown} is no folder inside an archive: it may not hold '..', a \
+         backslash, a zero byte or a part of more than {PART_BYTES_MAX} bytes"
 )]
 pub(crate) struct SubfolderError {
-    text: String,
+    /// The text, fit to be shown.
+    shown: String,
 }
 
 impl Subfolder {
@@ -84,7 +86,7 @@ impl Subfolder {
     /// Refuses a path that leads out of the archive.
     pub(crate) fn parse(text: &str) -> Result<Self, SubfolderError> {
         let parts = split(text).ok().filter(|_| !text.contains(['\\', '\0']));
-        let parts = parts.ok_or_else(|| SubfolderError { text: text.to_owned() })?;
+        let parts = parts.ok_or_else(|| SubfolderError { shown: shown(text.as_bytes()) })?;
         Ok(Self(parts.into_iter().map(str::to_owned).collect()))
     }
 

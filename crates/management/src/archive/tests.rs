@@ -293,19 +293,28 @@ fn what_cannot_be_read_is_named() {
 fn damaged_archives_are_refused() {
     let limits = ArchiveLimits::default();
     let whole = zip(|zip| file(zip, "fn.py", &b"some text ".repeat(1000)));
-    for length in [0, 10, whole.len() / 2, whole.len() - 5] {
-        check_refused(&whole[..length], &limits, "no zip archive");
+    for length in [2, 10, whole.len() / 2, whole.len() - 5] {
+        check_refused(&whole[..length], &limits, "cut off or damaged: the directory at its end");
     }
-    check_refused(b"hello, this is text", &limits, "no zip archive");
+    for (bytes, expected) in [
+        (&b""[..], "the zip has no bytes; zip"),
+        (b"hello, this is text", "this is no zip archive; zip"),
+        (b"\x1f\x8b\x08", "this is no zip archive, it looks like a gzip file"),
+        (b"<!doctype html>", "this is no zip archive, it looks like a web page"),
+    ] {
+        check_refused(bytes, &limits, expected);
+    }
+    let prefixed = [b"#!/bin/sh\n", whole.as_slice()].concat();
+    check_refused(&prefixed, &limits, "this is no zip archive; zip");
     let mut flipped = whole.clone();
     flipped[60] ^= 0xff;
-    check_refused(&flipped, &limits, "no zip archive");
+    check_refused(&flipped, &limits, "the zip archive is damaged: ");
     check_refused(&zip(|_| {}), &limits, "empty");
     // Its end promises more entries than there is room for.
     let mut promising = whole;
     let end = promising.len() - 22;
     promising[end + 8..end + 12].copy_from_slice(&[0xff, 0xfe, 0xff, 0xfe]);
-    check_refused(&promising, &limits, "no zip archive");
+    check_refused(&promising, &limits, "cut off or damaged: ");
 }
 
 #[test]
@@ -371,7 +380,7 @@ fn only_the_subfolder_is_unpacked() {
     assert!(run(&bytes, "repo/none", &limits).unwrap().names().is_empty());
     for missing in ["fns", "repo/fns/ech", "repo/README"] {
         let error = run(&bytes, missing, &limits).map(|u| u.names()).unwrap_err().to_string();
-        assert!(error.contains("at its top it has repo"), "{missing}: {error}");
+        assert!(error.contains("at its top it has \"repo\""), "{missing}: {error}");
     }
     // Of what lies elsewhere nothing is unpacked, but it must be decent.
     let indecent = raw_zip(&[Raw::new(b"a/fn.py", b""), Raw::new(b"../b", b"")]);

@@ -112,7 +112,7 @@ async fn failures_name_the_host_and_why() {
     world.check_refused("/none", &format!("from {host} failed: it answers 404 Not Found")).await;
     world.check_refused("/loop", "redirects more than 5 times").await;
     world.check_refused("/hops/5", "redirects more than 5 times").await;
-    world.check_refused("/file", "redirects to the scheme \"file\"").await;
+    world.check_refused("/file", "redirects to file:, and only http: and").await;
     world.check_refused("/large", "larger than the 1000 bytes").await;
     world.check_refused("/endless", "larger than the 1000 bytes").await;
     world.check_refused("/short", "failed: ").await;
