@@ -11,7 +11,9 @@ mod cli;
 mod config;
 mod data_dir;
 mod listen;
+mod logging;
 mod manual;
+mod notify;
 mod rooms;
 mod serve;
 mod summary;
@@ -55,7 +57,7 @@ fn told(outcome: io::Result<()>) -> ExitCode {
         // Whoever read it has seen enough (`tinyfaas man | head`).
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tinyfaas: {error}");
+            logging::complain(&format!("tinyfaas: {error}"));
             ExitCode::from(EXIT_FAILURE)
         }
     }
@@ -68,17 +70,18 @@ fn server(matches: &ArgMatches) -> ExitCode {
     let config = match Config::read(flag, variable, default_file.as_deref()) {
         Ok(config) => config,
         Err(mistakes) => {
-            eprintln!("tinyfaas: the configuration has mistakes:");
-            for mistake in mistakes {
-                eprintln!("  {mistake}");
-            }
+            let list = mistakes.join("\n  ");
+            logging::complain(&format!("tinyfaas: the configuration has mistakes:\n  {list}"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
     match serve::serve(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tinyfaas: {error:#}");
+            match config.text("log-format") {
+                "json" => tracing::error!("{error:#}"),
+                _ => logging::complain(&format!("tinyfaas: {error:#}")),
+            }
             ExitCode::from(EXIT_FAILURE)
         }
     }

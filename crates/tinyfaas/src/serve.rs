@@ -3,7 +3,7 @@
 //! Owns the wiring: who is told of whom. Must not know what happens inside a
 //! room.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::TcpListener as StdListener;
 use std::process;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ use tokio::sync::oneshot;
 use crate::config::{Config, Endpoint, misspelt};
 use crate::data_dir::DataDir;
 use crate::listen::{self, Bound};
-use crate::{rooms, summary, variable};
+use crate::notify::Manager as ServiceManager;
+use crate::{logging, rooms, summary, variable};
 
 /// The exit code of a server that a second signal ended at once: 128 + SIGINT,
 /// as shells have it.
@@ -37,18 +38,25 @@ struct Sockets {
     http: (Endpoint, Option<Bound>),
 }
 
+impl Sockets {
+    /// Each endpoint with what became of it.
+    fn pairs(&self) -> [summary::Outcome<'_>; 2] {
+        [&self.management, &self.http].map(|(endpoint, bound)| (endpoint, bound.as_ref()))
+    }
+}
+
 /// Runs the server until a signal ends it.
 ///
 /// # Errors
 /// What keeps it from starting, or took it down.
 pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
+    logging::start(config.text("log-level"), config.text("log-format"));
     if config.text("backend") == "docker" {
         bail!(
             "TF_BACKEND=docker: the Docker backend is not built yet; leave TF_BACKEND empty (or \
              set it to process) to run functions as processes"
         );
     }
-    start_logging(config.text("log-level"));
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     for (name, meant) in misspelt(names) {
         tracing::warn!("{name} is no setting of this server; is {meant} meant?");
@@ -80,17 +88,6 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
     runtime.shutdown_timeout(Duration::from_millis(100));
     data_dir.sweep().context("cannot clean the data directory")?;
     outcome
-}
-
-fn start_logging(level: &str) {
-    let level = level.parse().expect("the setting's choices are tracing's levels");
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::from_level(level))
-        .with_target(false)
-        .with_ansi(io::stderr().is_terminal() && !no_color)
-        .with_writer(io::stderr)
-        .init();
 }
 
 fn bind(endpoint: Endpoint) -> anyhow::Result<(Endpoint, Option<Bound>)> {
@@ -142,12 +139,16 @@ async fn run(
         async { drop(stopping.await) },
     ));
     announce(config, data_dir, &sockets, backend.as_ref())?;
+    let service_manager = ServiceManager::from_environment();
+    service_manager.ready(&summary::status(&sockets.pairs()));
 
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),
+        never = service_manager.stay_alive() => match never {},
         reason = spawner.failed() => Err(anyhow::anyhow!("cannot start processes any more: {reason}")),
     };
     tracing::info!("stopping; a second signal ends everything at once");
+    service_manager.stopping("stopping: running calls may end");
     let orderly = async {
         drop(stop);
         // Neither waits for the other: deploys under way are given up.
@@ -173,8 +174,8 @@ fn announce(
     sockets: &Sockets,
     backend: &dyn Backend,
 ) -> anyhow::Result<()> {
-    let (management, http) = (&sockets.management, &sockets.http);
-    let endpoints = [(&management.0, management.1.as_ref()), (&http.0, http.1.as_ref())];
+    let management = &sockets.management;
+    let endpoints = sockets.pairs();
     let ports = summary::ports(&endpoints);
     data_dir.write_ports(&ports).context("cannot write ports.json")?;
     if let Some(warning) =

@@ -66,6 +66,15 @@ pub(crate) fn lines(
     lines
 }
 
+/// The one line that a service manager shows.
+pub(crate) fn status(endpoints: &[Outcome<'_>]) -> String {
+    let all = endpoints.iter().map(|(endpoint, bound)| match bound {
+        Some(bound) => format!("{} on port {}", endpoint.name, bound.port),
+        None => format!("{} off", endpoint.name),
+    });
+    format!("serving: {}", all.collect::<Vec<_>>().join(", "))
+}
+
 fn reachable(endpoint: &Endpoint, bound: Option<&Bound>) -> String {
     let Some(bound) = bound else { return "off".to_owned() };
     let where_ = if endpoint.addresses.is_empty() {

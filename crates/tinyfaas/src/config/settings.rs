@@ -5,6 +5,7 @@
 //! read or what a value does.
 
 use crate::config::values::Kind;
+use crate::logging::FORMATS;
 
 /// One setting: a flag, an environment variable, a default.
 #[derive(Debug)]
@@ -94,6 +95,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(SERVER, "log-level", "TF_LOG", "info",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
         "how much the server says of itself on standard error"),
+    setting(SERVER, "log-format", "TF_LOG_FORMAT", "text", Kind::Choice(FORMATS),
+        "how it says it: text, or a JSON object a line"),
     setting(SERVER, "drain-stop", "TF_DRAIN_STOP", "10s", Kind::Duration,
         "how long running calls may go on when the server stops"),
 
