@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help start build demo test bench check clean distclean
+.PHONY: help start build demo test proof bench check clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -21,6 +21,9 @@ demo: ## deploy and call the sample functions on a server of its own (KEEP=1 lea
 
 test: ## run every test; the servers' output goes to tf_test.out
 	@sh scripts/make/test.sh
+
+proof: ## run what is too long for every change (SEED=, MINUTES=)
+	@sh scripts/make/proof.sh
 
 bench: build ## measure the server (BENCH= arguments)
 	@cargo run --release --locked --package tinyfaas-bench -- $(BENCH)

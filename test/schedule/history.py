@@ -1,0 +1,91 @@
+"""Whether what was seen of one name can have happened one after the other.
+
+Owns the search: each operation takes effect at one moment between its start and
+its end, and what is read is what was written last before it (linearizability of
+a register). Must not know HTTP, nor what an operation is made of.
+
+Reads are placed as early as they fit, which loses nothing; writes as late as
+something needs them (G. Lowe, Testing for linearizability, 2017).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+# What a read may have seen beside a version: nothing there; some version.
+ABSENT = None
+PRESENT = "some version"
+
+
+@dataclass
+class Effect:
+    """What one operation did to a name, or saw of it, between two moments."""
+
+    start: float
+    end: float
+    # "read", "write" or "take": that removes what must be there.
+    kind: str
+    value: Any = ABSENT
+    # It may as well have done nothing.
+    optional: bool = False
+    # What it is part of, for who is told.
+    record: Any = None
+
+    def sees(self, value):
+        return value is not ABSENT if self.value == PRESENT else value == self.value
+
+    def after(self, value):
+        """What is there after it; raises where it cannot happen."""
+        if self.kind == "take":
+            if value is ABSENT:
+                raise ValueError("nothing to take")
+            return ABSENT
+        return self.value
+
+
+def impossible(effects, at_first=ABSENT):
+    """The first effect that no order explains, or None."""
+    moments = [(effect.start, 0, n) for n, effect in enumerate(effects)]
+    moments += [(effect.end, 1, n) for n, effect in enumerate(effects)]
+    # What may have been: the value, and which of the pending have happened.
+    may_be = {(at_first, frozenset())}
+    pending = set()
+    for _, ends, number in sorted(moments):
+        effect = effects[number]
+        if not ends:
+            pending.add(number)
+            may_be = {_read(effects, {number}, *one) for one in may_be}
+            continue
+        may_be = _happened(effects, pending, number, may_be)
+        pending.discard(number)
+        if not may_be:
+            return effect
+    return None
+
+
+def _read(effects, pending, value, done):
+    fits = {n for n in pending if effects[n].kind == "read" and effects[n].sees(value)}
+    return value, done | fits
+
+
+def _happened(effects, pending, number, may_be):
+    """All that may be once this effect has happened."""
+    after, seen, to_do = set(), set(may_be), list(may_be)
+    while to_do:
+        value, done = to_do.pop()
+        if number in done:
+            after.add((value, done - {number}))
+            continue
+        if effects[number].optional:
+            after.add((value, done))
+        for other in pending - done:
+            if effects[other].kind == "read":
+                continue
+            try:
+                next_value = effects[other].after(value)
+            except ValueError:
+                continue
+            one = _read(effects, pending, next_value, done | {other})
+            if one not in seen:
+                seen.add(one)
+                to_do.append(one)
+    return after
