@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tinyfaas_model::{
-    CallId, CallPage, CallQuery, CallRecord, CallRegistry, CallState, Cancelling, Invocation,
-    InvokeError, Moment, Route,
+    CallId, CallOutcome, CallPage, CallQuery, CallRecord, CallRegistry, CallState, Cancelling,
+    Invocation, InvokeError, Moment,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -26,6 +26,7 @@ use self::memory::{Ending, Memory};
 use crate::config::GatewayConfig;
 use crate::dispatch::{Dispatch, Progress, now};
 use crate::held::{HeldBytes, Share};
+use crate::tally::Tally;
 
 /// How long what is to be forgotten waits for more of its kind. Nobody sees it
 /// meanwhile.
@@ -85,30 +86,37 @@ impl AcceptedCalls {
     /// Where as many are accepted as may be, or the server is stopping.
     pub(crate) fn accept(
         self: &Arc<Self>,
-        route: Arc<Route>,
+        mut tally: Tally,
         invocation: Invocation,
         held: Share,
     ) -> Result<(), InvokeError> {
+        let (id, accepted) = (invocation.id, moment());
+        tally.queued(accepted.steady);
         let mut state = self.state.lock();
-        if state.stopping {
-            return Err(InvokeError::Stopping);
+        if let Some(error) = self.refuse(&state) {
+            drop(state);
+            tally.end(CallOutcome::of_error(&error), accepted.steady);
+            return Err(error);
         }
-        if state.tasks.len() >= self.calls_max {
-            return Err(InvokeError::ServerBusy {
-                what: "too many asynchronous calls are waiting",
-                retry_after: self.retry_after,
-            });
-        }
-        let (id, function) = (invocation.id, route.function.name.clone());
-        state.memory.accept(id, function, moment());
+        state.memory.accept(id, tally.route.function.name.clone(), accepted);
         // The task cannot miss its own entry: ending it needs the lock held here.
-        let task = tokio::spawn(Arc::clone(self).run(route, invocation, held)).abort_handle();
+        let task = tokio::spawn(Arc::clone(self).run(tally, invocation, held)).abort_handle();
         state.tasks.insert(id, task);
         Ok(())
     }
 
-    async fn run(self: Arc<Self>, route: Arc<Route>, invocation: Invocation, held: Share) {
-        let (id, function) = (invocation.id, route.function.name.clone());
+    /// Why no call is accepted now.
+    fn refuse(&self, state: &State) -> Option<InvokeError> {
+        if state.stopping {
+            return Some(InvokeError::Stopping);
+        }
+        let (what, retry_after) = ("too many asynchronous calls are waiting", self.retry_after);
+        let is_full = state.tasks.len() >= self.calls_max;
+        is_full.then_some(InvokeError::ServerBusy { what, retry_after })
+    }
+
+    async fn run(self: Arc<Self>, mut tally: Tally, invocation: Invocation, held: Share) {
+        let (id, function) = (invocation.id, tally.route.function.name.clone());
         let _over = Over { calls: &self, id };
         let progress = |progress| {
             let memory = &mut self.state.lock().memory;
@@ -117,11 +125,17 @@ impl AcceptedCalls {
                 Progress::PutBack => memory.put_back(id),
             }
         };
-        let outcome = match self.dispatch.run_accepted(route, invocation, progress).await {
+        let outcome = match self.dispatch.run_accepted(&mut tally, invocation, progress).await {
             Ok(reply) => {
                 let share = self.results.share();
                 let grow = |share: &mut Share, bytes| self.make_room(share, bytes);
-                result::read(reply, share, self.result_bytes_max, grow).await
+                let after = tally.route.function.limits.call_deadline;
+                let read = result::read(reply, share, self.result_bytes_max, grow).await;
+                // What breaks off at its deadline broke off for that reason.
+                read.map_err(|error| match tally.is_late(now()) {
+                    true => InvokeError::DeadlineExceeded { after },
+                    false => error,
+                })
             }
             Err(error) => Err(error),
         };
@@ -131,7 +145,18 @@ impl AcceptedCalls {
             tracing::warn!(%function, call = %id, "asynchronous call failed: {error}");
         }
         drop(held);
-        self.end(id, outcome.map_or_else(Ending::NoReply, Ending::Replied));
+        let ended = moment();
+        let counted = match &outcome {
+            Ok(replied) => CallOutcome::of_reply(replied.failed),
+            Err(error) => CallOutcome::of_error(error),
+        };
+        tally.end(counted, ended.steady);
+        self.end(id, outcome.map_or_else(Ending::NoReply, Ending::Replied), ended);
+    }
+
+    /// The budget for results.
+    pub(crate) fn results(&self) -> &HeldBytes {
+        &self.results
     }
 
     /// Makes a share of the results' budget larger, at the cost of the oldest.
@@ -144,9 +169,9 @@ impl AcceptedCalls {
         true
     }
 
-    fn end(self: &Arc<Self>, id: CallId, ending: Ending) {
+    fn end(self: &Arc<Self>, id: CallId, ending: Ending, at: Moment) {
         let mut state = self.state.lock();
-        state.memory.end(id, ending, moment());
+        state.memory.end(id, ending, at);
         self.forget_later(&mut state);
     }
 
@@ -210,7 +235,8 @@ impl AcceptedCalls {
         for (id, task) in given_up {
             // First what became of it, then its end: that would say it otherwise.
             if let Some(record) = self.get(id).filter(|record| !record.state.has_ended()) {
-                self.end(id, Ending::Lost("the server stopped before the call had ended"));
+                let lost = Ending::Lost("the server stopped before the call had ended");
+                self.end(id, lost, moment());
                 let function = record.function;
                 tracing::warn!(%function, call = %id, "asynchronous call given up: the server stops");
             }
@@ -305,7 +331,7 @@ fn moment() -> Moment {
 mod tests {
     use tinyfaas_model::{
         Body, BoxFuture, CallTarget, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId,
-        HandlerSet, Limits, Place, Reply, RoutesWriter, Runtime,
+        HandlerSet, Limits, Place, Reply, Route, RoutesWriter, Runtime,
     };
 
     use super::*;
@@ -353,7 +379,9 @@ mod tests {
         let (_, target) = CallTarget::split(&http::uri::PathAndQuery::from_static("/f"));
         let (id, headers) = (CallId::random(), http::HeaderMap::new());
         let call = Invocation { id, method, target, headers, body: Body::Empty, deadline: now() };
-        calls.accept(route(), call, HeldBytes::new(0).share()).expect("there is room");
+        calls
+            .accept(Tally::new(route(), now()), call, HeldBytes::new(0).share())
+            .expect("there is room");
         id
     }
 

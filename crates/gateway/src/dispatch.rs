@@ -6,6 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use tinyfaas_model::{
 use tokio::time::{Sleep, sleep_until};
 
 use crate::config::GatewayConfig;
+use crate::tally::Tally;
 
 /// Takes calls to handlers.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Dispatch {
     /// Where accepted calls wait: those are bounded by their own number, and
     /// must not be turned away for the callers' sake.
     accepted: WaitingRoom,
+    /// Calls to names that no function has.
+    unknown: AtomicU64,
     tries_max: usize,
     retry_after: Duration,
 }
@@ -49,6 +53,7 @@ impl Dispatch {
             routes,
             callers: WaitingRoom::new(config.waiting_max),
             accepted: WaitingRoom::new(config.async_waiting_max),
+            unknown: AtomicU64::new(0),
             tries_max: config.tries_max.max(1),
             retry_after: config.retry_after,
         }
@@ -63,34 +68,49 @@ impl Dispatch {
         self.routes.find(name).ok_or_else(not_found)
     }
 
+    /// A call named a function that there is not.
+    pub(crate) fn note_unknown(&self) {
+        self.unknown.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many did.
+    pub(crate) fn unknown(&self) -> u64 {
+        self.unknown.load(Ordering::Relaxed)
+    }
+
+    /// How many wait for a place: of those whose callers wait, and of those that
+    /// are accepted.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.callers.taken(), self.accepted.taken())
+    }
+
     /// Runs a call for a caller who waits. `invocation.deadline` bounds the wait
     /// for a place, the run, and the reply's body. Dropping the future cancels
-    /// the call. `admitted` tells when it got its place, whatever becomes of it.
+    /// the call. The tally learns when it got its place, whatever becomes of it.
     ///
     /// # Errors
     /// Says why there is no reply.
     pub(crate) async fn run(
         &self,
-        route: Arc<Route>,
+        tally: &mut Tally,
         invocation: Invocation,
-        admitted: &mut Option<Instant>,
     ) -> Result<Reply, InvokeError> {
         let deadline = invocation.deadline;
-        let after = route.function.limits.call_deadline;
-        let outcome = within(deadline, pin!(self.try_handlers(route, invocation, admitted))).await;
+        tally.ends_by(deadline);
+        let after = tally.route.function.limits.call_deadline;
+        let outcome = within(deadline, pin!(self.try_handlers(tally, invocation))).await;
         let reply = outcome.unwrap_or(Err(InvokeError::DeadlineExceeded { after }))?;
         Ok(until_deadline(reply, deadline, after))
     }
 
     async fn try_handlers(
         &self,
-        mut route: Arc<Route>,
+        tally: &mut Tally,
         mut invocation: Invocation,
-        admitted: &mut Option<Instant>,
     ) -> Result<Reply, InvokeError> {
         for _ in 0..self.tries_max {
-            let Admission { handler, place } = self.admit(&mut route, Patience::Caller).await?;
-            *admitted = Some(now());
+            let Admission { handler, place } = self.admit(tally, Patience::Caller).await?;
+            tally.admitted(now());
             match handler.invoke(invocation, place).await {
                 Ok(reply) => return Ok(reply),
                 Err(HandlerError::Failed(error)) => return Err(error),
@@ -107,15 +127,17 @@ impl Dispatch {
     /// Says why there is no reply.
     pub(crate) async fn run_accepted(
         &self,
-        mut route: Arc<Route>,
+        tally: &mut Tally,
         mut invocation: Invocation,
         progress: impl Fn(Progress),
     ) -> Result<Reply, InvokeError> {
         for _ in 0..self.tries_max {
-            let Admission { handler, place } = self.admit(&mut route, Patience::Accepted).await?;
+            let Admission { handler, place } = self.admit(tally, Patience::Accepted).await?;
             progress(Progress::Started);
-            let after = route.function.limits.call_deadline;
-            let deadline = deadline(now(), after);
+            let (after, admitted) = (tally.route.function.limits.call_deadline, now());
+            tally.admitted(admitted);
+            let deadline = deadline(admitted, after);
+            tally.ends_by(deadline);
             invocation.deadline = deadline;
             match within(deadline, handler.invoke(invocation, place).as_mut()).await {
                 Some(Ok(reply)) => return Ok(until_deadline(reply, deadline, after)),
@@ -131,11 +153,8 @@ impl Dispatch {
     }
 
     /// Waits for a place; follows the route where it leads elsewhere meanwhile.
-    async fn admit(
-        &self,
-        route: &mut Arc<Route>,
-        patience: Patience,
-    ) -> Result<Admission, InvokeError> {
+    async fn admit(&self, tally: &mut Tally, patience: Patience) -> Result<Admission, InvokeError> {
+        let route = &mut tally.route;
         let room = match patience {
             Patience::Caller => &self.callers,
             Patience::Accepted => &self.accepted,

@@ -26,9 +26,13 @@ impl HeldBytes {
     }
 
     /// Bytes that are taken now.
-    #[cfg(test)]
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that there are.
+    pub(crate) fn max(&self) -> usize {
+        self.max
     }
 
     /// A share of nothing yet.

@@ -23,7 +23,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::http::header::LOCATION;
 use ::http::request::Parts;
@@ -34,7 +34,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tinyfaas_model::{
-    Body, BodyError, CallId, CallTarget, FunctionName, Invocation, InvokeError, Route,
+    Body, BodyError, CallId, CallOutcome, CallTarget, FunctionName, Invocation, InvokeError,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -43,7 +43,7 @@ use tokio::time::{sleep, timeout};
 
 use self::body::RequestBody;
 use self::error::{CallError, Manner, Refused};
-use self::reply::{Deadline, ReplyBody};
+use self::reply::{Deadline, Ending, ReplyBody};
 use self::request::{CALL_ID, Seen};
 use self::socket::Socket;
 use self::stall::Streams;
@@ -52,6 +52,7 @@ use crate::asynchronous::AcceptedCalls;
 use crate::config::GatewayConfig;
 use crate::dispatch::{Dispatch, deadline, now};
 use crate::held::HeldBytes;
+use crate::tally::Tally;
 
 /// hyper takes no smaller buffer.
 const H1_BUFFER_BYTES_MIN: usize = 8 << 10;
@@ -107,6 +108,7 @@ fn is_the_callers(error: &io::Error) -> bool {
 /// Tells a connection that there are too many, where not too many are being told
 /// so already.
 fn refuse(http: &Http, mut stream: TcpStream) {
+    http.connections.note_refused();
     let Ok(permit) = Arc::clone(&http.refusals).try_acquire_owned() else { return };
     let wait = error::seconds(http.config.retry_after);
     let patience = http.config.linger_timeout;
@@ -179,21 +181,34 @@ async fn serve(
     let _ = Watched::new(connection, activity, |connection| connection.graceful_shutdown()).await;
 }
 
-/// What is told of a call with its reply.
+/// What is told of a request with its response.
 struct Course {
     id: CallId,
-    /// When it asked for a place, if it did.
-    queued: Option<Instant>,
-    /// When it got one.
-    admitted: Option<Instant>,
+    /// The call that it is, once its function is found; who ends it takes it.
+    tally: Option<Tally>,
+    /// The function's reply is an error.
+    failed: bool,
 }
 
 impl Course {
-    fn timing(&self) -> Option<HeaderValue> {
-        let (queued, now) = (self.queued?, now());
-        let queue = self.admitted.unwrap_or(now).saturating_duration_since(queued);
-        let function = self.admitted.map(|admitted| now.saturating_duration_since(admitted));
-        Some(timing::header(queue, function))
+    /// Ends the call where its response is whole, and leaves the end to a reply
+    /// that streams. Its times, for its caller.
+    fn end(
+        &mut self,
+        answered: Result<&Body, &CallError>,
+    ) -> (Option<HeaderValue>, Option<Ending>) {
+        let Some(tally) = self.tally.take() else { return (None, None) };
+        let now = now();
+        let timing = tally.times(now).map(timing::header);
+        let outcome = match answered {
+            Ok(_) => CallOutcome::of_reply(self.failed),
+            Err(error) => error.outcome(),
+        };
+        if matches!(answered, Ok(Body::Stream(_))) {
+            return (timing, Some(Ending { tally, outcome }));
+        }
+        tally.end(outcome, now);
+        (timing, None)
     }
 }
 
@@ -204,7 +219,7 @@ async fn answer(
     call: CallMark,
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
-    let mut course = Course { id: CallId::random(), queued: None, admitted: None };
+    let mut course = Course { id: CallId::random(), tally: None, failed: false };
     let part_bytes_max = match request.version() {
         Version::HTTP_2 => http.config.h2_send_bytes_max.max(1),
         _ => usize::MAX,
@@ -215,6 +230,7 @@ async fn answer(
     let read_whole = is_small(&incoming, http);
     let mut body = Some(incoming);
     let answered = respond(http, activity, &mut course, &seen, parts, &mut body).await;
+    let (timing, ending) = course.end(answered.as_ref().map(Response::body));
     let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
@@ -235,11 +251,11 @@ async fn answer(
     let told = course.id.to_hex();
     let told = HeaderValue::from_str(told.as_str()).expect("hexadecimal digits are valid");
     response.headers_mut().insert(CALL_ID, told);
-    if let Some(timing) = course.timing() {
+    if let Some(timing) = timing {
         // Beside what the function has to say of itself.
         response.headers_mut().append(&timing::SERVER_TIMING, timing);
     }
-    response.map(|body| ReplyBody::new(body, part_bytes_max, call))
+    response.map(|body| ReplyBody::new(body, part_bytes_max, call, ending))
 }
 
 async fn respond(
@@ -267,10 +283,16 @@ async fn respond(
             let ask = accepted::answer(http, &mut course.id, &parts.method, &target);
             return Box::pin(ask).await;
         }
-        Err(error) => return Err(no_such_function(name, error)),
+        Err(error) => {
+            if !name.is_empty() {
+                http.dispatch.note_unknown();
+            }
+            return Err(no_such_function(name, error));
+        }
     };
     let incoming = body.take().expect("nobody has taken it before");
     let after = route.function.limits.call_deadline;
+    let tally = course.tally.insert(Tally::new(route, arrived));
     let at = deadline(arrived, after);
     let head_only = parts.method == Method::HEAD;
     let mut invocation = Invocation {
@@ -282,18 +304,17 @@ async fn respond(
         deadline: at,
     };
     if seen.later {
-        return accept_later(http, activity, route, invocation, incoming).await;
+        return accept_later(http, activity, &mut course.tally, invocation, incoming).await;
     }
     if !incoming.is_end_stream() {
         let body =
             RequestBody::new(incoming, &http.config, at, activity).map_err(InvokeError::Request)?;
         invocation.body = receive(body, http).await.map_err(InvokeError::Request)?;
         // A slow sender has not been waiting for the function.
-        course.queued = Some(now());
-    } else {
-        course.queued = Some(arrived);
+        tally.queued(now());
     }
-    let reply = http.dispatch.run(route, invocation, &mut course.admitted).await?;
+    let reply = http.dispatch.run(tally, invocation).await?;
+    course.failed = reply.failed;
     Ok(reply::respond(reply, head_only, Deadline { at, after }).await?)
 }
 
@@ -301,7 +322,7 @@ async fn respond(
 async fn accept_later(
     http: &Http,
     activity: &Arc<Activity>,
-    route: Arc<Route>,
+    tally: &mut Option<Tally>,
     mut invocation: Invocation,
     incoming: Incoming,
 ) -> Result<Response<Body>, CallError> {
@@ -312,7 +333,8 @@ async fn accept_later(
         invocation.body = body.read_held(&mut held, http.config.retry_after).await?;
     }
     let id = invocation.id;
-    http.accepted.accept(route, invocation, held)?;
+    let tally = tally.take().expect("the call is this request's, and has not ended");
+    http.accepted.accept(tally, invocation, held)?;
     let mut response = status_only(StatusCode::ACCEPTED);
     response.headers_mut().insert(LOCATION, accepted::location(id));
     Ok(response)

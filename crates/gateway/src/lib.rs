@@ -9,6 +9,8 @@ mod config;
 mod dispatch;
 mod held;
 mod http;
+mod load;
+mod tally;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tinyfaas_model::{CallRegistry, Routes};
+use tinyfaas_model::{CallRegistry, GatewayStatus, Routes};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -65,6 +67,12 @@ impl Gateway {
     #[must_use]
     pub fn calls(&self) -> Arc<dyn CallRegistry> {
         Arc::clone(&self.http.accepted) as _
+    }
+
+    /// Tells how busy this gateway is, for who manages the server.
+    #[must_use]
+    pub fn status(&self) -> Arc<dyn GatewayStatus> {
+        Arc::clone(&self.http) as _
     }
 
     /// Serves HTTP/1.1 and HTTP/2 on these sockets, within the runtime that this

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::invocation::{InvokeError, Reply};
+use crate::invocation::InvokeError;
 
 /// The upper bounds of a [`Histogram`]'s buckets, in microseconds: from a call
 /// that a warm worker echoes to one that uses up its five minutes.
@@ -61,11 +61,11 @@ pub enum CallOutcome {
     DeadlineExceeded,
     /// The handler died while it ran the call.
     Crashed,
-    /// The worker could not answer it.
+    /// Its reply could not be told, or broke off.
     ReplyBroken,
-    /// The caller's body did not come whole.
+    /// The caller's body was too large, or did not come whole.
     RequestBroken,
-    /// The caller went away, or cancelled it.
+    /// The caller went away before the reply's end, or cancelled it.
     Cancelled,
 }
 
@@ -89,8 +89,10 @@ pub struct HandlerCounters {
     pub failed_starts: AtomicU64,
     /// Handlers that were started in place of one that died or was overdue.
     pub replaced: AtomicU64,
-    /// Processor time of processes that have ended, in microseconds.
-    pub ended_cpu_us: AtomicU64,
+    /// Processor time that its processes have taken, in microseconds, those that
+    /// have ended included. The backend adds what is new whenever it looks, and
+    /// when a handler ends; it never goes down.
+    pub cpu_us: AtomicU64,
 }
 
 /// The builds of one function.
@@ -152,23 +154,25 @@ impl CallOutcome {
         }
     }
 
-    /// How a call with this outcome ended. None where no function was called.
+    /// How a call ended whose reply came to its end.
     #[must_use]
-    pub const fn of(outcome: &Result<Reply, InvokeError>) -> Option<Self> {
-        Some(match outcome {
-            Ok(reply) if reply.failed => Self::Failed,
-            Ok(_) => Self::Succeeded,
-            Err(error) => match error {
-                InvokeError::NotFound { .. } => return None,
-                InvokeError::FunctionBusy { .. } | InvokeError::ServerBusy { .. } => Self::Busy,
-                InvokeError::Unavailable { .. } => Self::Unavailable,
-                InvokeError::Stopping => Self::Stopping,
-                InvokeError::DeadlineExceeded { .. } => Self::DeadlineExceeded,
-                InvokeError::Crashed { .. } => Self::Crashed,
-                InvokeError::ReplyBroken { .. } => Self::ReplyBroken,
-                InvokeError::Request(_) => Self::RequestBroken,
-            },
-        })
+    pub const fn of_reply(failed: bool) -> Self {
+        if failed { Self::Failed } else { Self::Succeeded }
+    }
+
+    /// How a call of a function ended that has no reply.
+    #[must_use]
+    pub const fn of_error(error: &InvokeError) -> Self {
+        match error {
+            InvokeError::FunctionBusy { .. } | InvokeError::ServerBusy { .. } => Self::Busy,
+            InvokeError::Unavailable { .. } => Self::Unavailable,
+            // The function was there when the call came, and is there no more.
+            InvokeError::Stopping | InvokeError::NotFound { .. } => Self::Stopping,
+            InvokeError::DeadlineExceeded { .. } => Self::DeadlineExceeded,
+            InvokeError::Crashed { .. } => Self::Crashed,
+            InvokeError::ReplyBroken { .. } => Self::ReplyBroken,
+            InvokeError::Request(_) => Self::RequestBroken,
+        }
     }
 }
 

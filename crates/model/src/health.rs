@@ -3,8 +3,6 @@
 //! Owns the words for it, which backends fill in and management shows. Must not
 //! know what a handler is made of.
 
-use std::time::Duration;
-
 use crate::calls::Moment;
 use crate::seams::HandlerId;
 
@@ -41,9 +39,6 @@ pub struct Usage {
     /// Their memory, in bytes: what is shared with others counts in part
     /// (proportional set size) where the system tells.
     pub memory_bytes: u64,
-    /// Their processor time. That of processes which have ended is in
-    /// [`crate::HandlerCounters::ended_cpu_us`].
-    pub cpu: Duration,
 }
 
 /// A deployment's health in one word.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ::http::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
-use tinyfaas_model::{Body, BodyError, CallState, InvokeError, NameError};
+use tinyfaas_model::{Body, BodyError, CallOutcome, CallState, InvokeError, NameError};
 
 /// Why a request is not answered by a function.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,15 @@ pub(super) enum Refused {
 }
 
 impl CallError {
+    /// How a call is counted that is not answered by its function.
+    pub(super) fn outcome(&self) -> CallOutcome {
+        match self {
+            Self::Invoke(error) => CallOutcome::of_error(error),
+            // What was asked for was no call that a function could run.
+            Self::Refused(_) | Self::Ask(_) => CallOutcome::RequestBroken,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refused) => match refused {

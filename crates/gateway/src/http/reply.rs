@@ -12,7 +12,7 @@ use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue}
 use ::http::{Response, StatusCode};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tinyfaas_model::{Body, BodyError, InvokeError, Reply};
+use tinyfaas_model::{Body, BodyError, CallOutcome, InvokeError, Reply};
 
 use super::body::WithFirst;
 use super::hop;
@@ -20,6 +20,7 @@ use super::request::CALL_ID;
 use super::stall;
 use super::watch::CallMark;
 use crate::dispatch::now;
+use crate::tally::Tally;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -143,14 +144,28 @@ pub(super) struct ReplyBody {
     part_bytes_max: usize,
     /// Why it broke off, until what came before is on its way.
     broken: Option<BodyError>,
+    /// Of a call that has not ended yet.
+    ending: Option<Ending>,
     _call: CallMark,
+}
+
+/// The end of a call whose reply streams.
+pub(super) struct Ending {
+    pub(super) tally: Tally,
+    /// How it ends where the stream comes to its end.
+    pub(super) outcome: CallOutcome,
 }
 
 impl ReplyBody {
     /// A body that is handed over in parts of so many bytes at most: HTTP/2
     /// keeps what it was handed however little of it the caller takes.
-    pub(super) fn new(body: Body, part_bytes_max: usize, call: CallMark) -> Self {
-        Self { body, rest: Bytes::new(), part_bytes_max, broken: None, _call: call }
+    pub(super) fn new(
+        body: Body,
+        part_bytes_max: usize,
+        call: CallMark,
+        ending: Option<Ending>,
+    ) -> Self {
+        Self { body, rest: Bytes::new(), part_bytes_max, broken: None, ending, _call: call }
     }
 
     fn part(&mut self, mut data: Bytes) -> Frame<Bytes> {
@@ -185,11 +200,15 @@ impl HttpBody for ReplyBody {
                 // At an error hyper drops what it has not written yet; in this
                 // pause it writes.
                 Some(Err(error)) => {
+                    self.ending.take().into_iter().for_each(Ending::broke);
                     self.broken = Some(error);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                None => return Poll::Ready(None),
+                None => {
+                    self.ending.take().into_iter().for_each(Ending::came);
+                    return Poll::Ready(None);
+                }
             }
         }
     }
@@ -201,6 +220,31 @@ impl HttpBody for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         // Asked before the first part only, when there is no rest.
         self.body.size_hint()
+    }
+}
+
+impl Drop for ReplyBody {
+    fn drop(&mut self) {
+        // Nobody asks for the end of what is known to have no more; dropped
+        // before, the call was cancelled.
+        if self.body.is_end_stream() || self.body.size_hint().exact() == Some(0) {
+            self.ending.take().into_iter().for_each(Ending::came);
+        }
+    }
+}
+
+impl Ending {
+    fn came(self) {
+        self.tally.end(self.outcome, now());
+    }
+
+    fn broke(self) {
+        let at = now();
+        let outcome = match self.tally.is_late(at) {
+            true => CallOutcome::DeadlineExceeded,
+            false => CallOutcome::ReplyBroken,
+        };
+        self.tally.end(outcome, at);
     }
 }
 

@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 96;
 /// `queue;dur=…, function;dur=…`, in milliseconds to the microsecond; the
 /// function's part is missing where none ran. One allocation: this is on the way
 /// of every call.
-pub(super) fn header(queue: Duration, function: Option<Duration>) -> HeaderValue {
+pub(super) fn header((queue, function): (Duration, Option<Duration>)) -> HeaderValue {
     let (mut text, mut length) = ([0; BYTES_MAX], 0);
     let mut put = |part: &[u8]| {
         text[length..length + part.len()].copy_from_slice(part);
@@ -66,7 +66,7 @@ mod tests {
                 "queue;dur=18446744073709551.615, function;dur=18446744073709551.615",
             ),
         ] {
-            assert_eq!(header(queue, function), expected);
+            assert_eq!(header((queue, function)), expected);
         }
     }
 }

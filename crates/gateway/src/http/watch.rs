@@ -42,6 +42,8 @@ pub(crate) struct Connections {
     /// Milliseconds since `start`, as of the last sweep or accept.
     clock: Arc<AtomicU64>,
     list: Mutex<List>,
+    /// How many were turned away.
+    refused: AtomicU64,
     /// Told when a connection comes while there was none, and when the last one
     /// goes.
     changed: Notify,
@@ -112,6 +114,7 @@ impl Connections {
             start: Instant::now(),
             clock: Arc::default(),
             list: Mutex::default(),
+            refused: AtomicU64::new(0),
             changed: Notify::new(),
         })
     }
@@ -150,6 +153,16 @@ impl Connections {
     /// How many connections there are.
     pub(crate) fn open(&self) -> usize {
         self.list.lock().open.len()
+    }
+
+    /// One was turned away.
+    pub(super) fn note_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were turned away.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Waits until there is no connection.

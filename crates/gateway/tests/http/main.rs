@@ -5,6 +5,7 @@
 mod asynchronous;
 mod bodies;
 mod calls;
+mod counting;
 mod h2;
 mod limits;
 mod places;

@@ -10,8 +10,9 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tinyfaas_gateway::{Gateway, GatewayConfig};
 use tinyfaas_model::{
-    Body, BodyError, BoxFuture, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId,
-    HandlerSet, Invocation, InvokeError, Limits, Place, Reply, Route, RoutesWriter, Runtime,
+    Body, BodyError, BoxFuture, FunctionCounters, FunctionName, FunctionSpec, Handler,
+    HandlerError, HandlerId, HandlerSet, Invocation, InvokeError, Limits, Place, Reply, Route,
+    Routes, RoutesWriter, Runtime,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -121,15 +122,16 @@ pub(crate) struct Server {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) address: SocketAddr,
     pub(crate) writer: RoutesWriter,
+    routes: Routes,
 }
 
 impl Server {
     pub(crate) async fn start(config: GatewayConfig) -> Self {
         let (writer, routes) = RoutesWriter::new();
-        let gateway = Gateway::new(config, routes);
+        let gateway = Gateway::new(config, routes.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = gateway.serve_http(vec![listener]).unwrap().addresses[0];
-        Self { gateway, address, writer }
+        Self { gateway, address, writer, routes }
     }
 
     /// A server with the defaults and one function `f`.
@@ -168,6 +170,11 @@ impl Server {
         };
         self.writer.put(Arc::new(route));
         handlers
+    }
+
+    /// What is counted of the function `f`.
+    pub(crate) fn counters(&self) -> Arc<FunctionCounters> {
+        Arc::clone(&self.routes.find("f").unwrap().counters)
     }
 
     pub(crate) async fn connect(&self) -> Client {
