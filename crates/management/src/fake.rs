@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tinyfaas_model::{
     Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, FunctionCounters,
     FunctionSpec, Handler, HandlerError, HandlerId, HandlerSet, Health, Invocation, LogSink, Place,
-    Reply, RuntimeStatus,
+    Reply, RuntimeStatus, Usage,
 };
 use tokio::sync::{Semaphore, watch};
 use zip::write::SimpleFileOptions;
@@ -136,6 +136,11 @@ impl Deployment for FakeDeployment {
     fn health(&self) -> Health {
         let wanted = self.spec.threads;
         Health { ready: wanted, wanted, ..Health::default() }
+    }
+
+    fn usage(&self) -> BoxFuture<'static, Usage> {
+        let processes = self.spec.threads as u64;
+        Box::pin(std::future::ready(Usage { processes, memory_bytes: processes << 20 }))
     }
 
     fn destroy(self: Box<Self>) -> BoxFuture<'static, ()> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::counters::FunctionCounters;
 use crate::function::{FunctionSpec, Runtime};
 use crate::handler_set::{HandlerSet, Place};
-use crate::health::Health;
+use crate::health::{Health, Usage};
 use crate::invocation::{Invocation, InvokeError, Reply};
 
 /// A future behind a pointer, as `dyn` traits need it.
@@ -216,6 +216,12 @@ pub trait Deployment: Send + Sync {
 
     /// How they are now.
     fn health(&self) -> Health;
+
+    /// What they take of the machine now, or did a moment ago: a backend may tell
+    /// the same for a short time, so that who asks often costs little. Brings
+    /// [`crate::HandlerCounters::cpu_us`] up to date too. The future outlives the
+    /// deployment.
+    fn usage(&self) -> BoxFuture<'static, Usage>;
 
     /// Kills what still runs and removes everything that the deployment made.
     /// The caller has drained the handlers as far as it wants.

@@ -51,6 +51,13 @@ pub struct ProcessConfig {
     pub build_output_bytes_max: usize,
     /// How long asking an interpreter for its version may take. Default: 10 s.
     pub probe_timeout: Duration,
+    /// How long what functions take of the machine is told without another look;
+    /// longer where looking takes long. Default: 1 s.
+    pub usage_age_max: Duration,
+    /// Processes of one deployment whose memory is told as their share of it
+    /// (proportional set size), which takes a look at each page; that of more is
+    /// what they have resident. Default: 256.
+    pub usage_measured_max: usize,
     /// How long making an environment that has pip may take, where the system's
     /// Python has none. Default 2 min.
     pub pip_setup_timeout: Duration,
@@ -80,6 +87,8 @@ impl ProcessConfig {
             start_output_bytes_max: 16 << 10,
             build_output_bytes_max: 64 << 10,
             probe_timeout: Duration::from_secs(10),
+            usage_age_max: Duration::from_secs(1),
+            usage_measured_max: 256,
             pip_setup_timeout: Duration::from_secs(120),
         }
     }

@@ -6,9 +6,11 @@
 //! how calls arrive.
 
 mod build;
+mod census;
 mod config;
 mod connection;
 mod dependencies;
+mod family;
 mod folders;
 mod interpreters;
 pub mod leftovers;
@@ -33,7 +35,9 @@ use tinyfaas_model::{
 };
 
 use build::{ARTIFACT, Builder, DEPENDENCIES};
+use census::{Census, Recent};
 pub use config::{BINARY_WORKER, ProcessConfig};
+use family::Family;
 use interpreters::Interpreters;
 use spawner::Spawner;
 use supervisor::Supervisor;
@@ -47,6 +51,8 @@ pub struct ProcessBackend {
     /// Makes deployments' names different.
     deployments: AtomicU64,
     alive: Mutex<Alive>,
+    /// The processes of this machine, for all deployments.
+    machine: Arc<Recent<Arc<Census>>>,
 }
 
 #[derive(Default)]
@@ -79,6 +85,7 @@ impl ProcessBackend {
         .await?;
         let interpreters = Interpreters::find(&config, &spawner).await?;
         Ok(Arc::new(Self {
+            machine: Arc::new(Recent::new(config.usage_age_max)),
             config: Arc::new(config),
             spawner,
             interpreters,
@@ -145,8 +152,11 @@ impl ProcessBackend {
     ) -> Arc<Supervisor> {
         let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let dependencies = place.join(DEPENDENCIES);
+        let (age, measured_max) = (self.config.usage_age_max, self.config.usage_measured_max);
+        let family = Family::new(Arc::clone(&counters), age, measured_max);
         let recipe = Recipe {
             spec,
+            family: Arc::clone(&family),
             program,
             artifact: place.join(ARTIFACT),
             dependencies: dependencies.is_dir().then_some(dependencies),
@@ -158,7 +168,8 @@ impl ProcessBackend {
             },
         };
         let config = Arc::clone(&self.config);
-        Supervisor::new(name, recipe, place.to_owned(), (log, counters), config)
+        let machine = Arc::clone(&self.machine);
+        Supervisor::new(name, recipe, place.to_owned(), (log, counters), config, machine)
     }
 
     fn register(&self, supervisor: &Arc<Supervisor>) -> bool {

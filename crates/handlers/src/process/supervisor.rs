@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use tinyfaas_model::{
     BoxFuture, DeployError, Deployment, FunctionCounters, Handler, HandlerId, HandlerSet, Health,
-    LogSink,
+    LogSink, Usage,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::census::{Census, Recent};
 use super::config::ProcessConfig;
 use super::output::Log;
 use super::spawner::Child;
@@ -40,6 +41,7 @@ pub(super) struct Supervisor {
     pub(super) config: Arc<ProcessConfig>,
     set: Arc<HandlerSet>,
     vitals: Vitals,
+    machine: Arc<Recent<Arc<Census>>>,
     starting: Semaphore,
     /// Set once, when all is to end.
     stop: watch::Sender<bool>,
@@ -54,6 +56,7 @@ impl Supervisor {
         folder: PathBuf,
         (log, counters): (Arc<dyn LogSink>, Arc<FunctionCounters>),
         config: Arc<ProcessConfig>,
+        machine: Arc<Recent<Arc<Census>>>,
     ) -> Arc<Self> {
         let set = HandlerSet::new(recipe.spec.limits.waiting_max);
         let starting = Semaphore::new(config.starts_at_a_time);
@@ -68,6 +71,7 @@ impl Supervisor {
             config,
             set,
             vitals,
+            machine,
             starting,
             stop,
             ended,
@@ -119,6 +123,7 @@ impl Supervisor {
 
     async fn clear_up(self: Arc<Self>, mut slots: JoinSet<()>) {
         while slots.join_next().await.is_some() {}
+        self.recipe.family.settle();
         remove_folder(self.folder.clone()).await;
         self.ended.send_replace(true);
     }
@@ -141,6 +146,11 @@ impl Deployment for Running {
 
     fn health(&self) -> Health {
         self.supervisor.vitals.health(self.supervisor.recipe.spec.threads.max(1))
+    }
+
+    fn usage(&self) -> BoxFuture<'static, Usage> {
+        let family = Arc::clone(&self.supervisor.recipe.family);
+        Box::pin(family.usage(Arc::clone(&self.supervisor.machine)))
     }
 
     fn destroy(self: Box<Self>) -> BoxFuture<'static, ()> {

@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use super::connection::{Connection, Ending, LoadError, load};
+use super::family::Family;
 use super::folders;
 use super::interpreters::Program;
 use super::output::{Log, Output};
@@ -33,6 +34,8 @@ pub(super) struct Recipe {
     /// What the build installed, if anything.
     pub(super) dependencies: Option<PathBuf>,
     pub(super) spawner: Arc<Spawner>,
+    /// Whom all workers belong to.
+    pub(super) family: Arc<Family>,
     pub(super) bounds: Bounds,
 }
 
@@ -172,6 +175,7 @@ impl Recipe {
             stderr: streams.stderr,
         };
         let child = self.spawner.spawn(launch).await.map_err(deploy_error)?;
+        self.family.add(&child);
         Ok((Process { child, output, folder, exit_wait: self.bounds.exit_wait }, socket))
     }
 

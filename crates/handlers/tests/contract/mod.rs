@@ -20,8 +20,9 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tinyfaas_model::{
     Admission, Backend, Body, BuildError, CallId, CallTarget, Condition, DeployError, Deployment,
-    EnvVar, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId, Invocation, InvokeError,
-    Limits, LogSink, Patience, Place, Refusal, Reply, Runtime, WaitingRoom,
+    EnvVar, FunctionCounters, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId,
+    Invocation, InvokeError, Limits, LogSink, Patience, Place, Refusal, Reply, Runtime,
+    WaitingRoom,
 };
 
 use functions::Behaviour;
@@ -61,6 +62,8 @@ pub(crate) const CASES: &[(&str, Case)] = cases![
     lines_reach_the_log_until_the_end,
     a_crash_costs_its_call_and_the_handler_is_replaced,
     a_crash_loop_makes_the_function_unavailable,
+    what_handlers_take_is_told_and_counted,
+    failed_starts_are_counted,
     a_call_that_never_ends_costs_its_handler_but_not_its_neighbours,
     a_cancelled_call_gives_its_place_back,
     every_thread_is_a_handler_with_its_own_folder,
@@ -449,6 +452,56 @@ async fn a_crash_loop_makes_the_function_unavailable(bench: &Bench<'_>) -> Verdi
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     bench.destroy(deployment).await;
+    Verdict::Passed
+}
+
+async fn what_handlers_take_is_told_and_counted(bench: &Bench<'_>) -> Verdict {
+    let counters = Arc::<FunctionCounters>::default();
+    let of_handlers = &counters.handlers;
+    let cpu = || of_handlers.cpu_us.load(Ordering::Relaxed);
+    let files = functions::files(bench.runtime, Behaviour::Crash);
+    let artifact = bench.build(&files).await.expect("it builds");
+    let spec = Arc::new(FunctionSpec { threads: 2, ..bench.spec() });
+    let deployed = bench.backend.deploy(artifact, spec, bench.log(), Arc::clone(&counters)).await;
+    let deployment = deployed.map_err(|error| error.to_string()).expect("it starts");
+    let starts = of_handlers.starts.snapshot();
+    assert_eq!((starts.count(), of_handlers.replaced.load(Ordering::Relaxed)), (2, 0));
+    assert!(starts.sum > Duration::ZERO);
+    let usage = deployment.usage().await;
+    assert!(usage.processes >= 2 && usage.memory_bytes > 256 << 10, "{usage:?}");
+    // Asked at once, it is not looked for anew.
+    assert_eq!(deployment.usage().await, usage);
+    let (before, later) = (cpu(), deployment.usage());
+    call(&*deployment, "crash").await.unwrap_err();
+    until("another is there", || of_handlers.starts.snapshot().count() == 3).await;
+    assert_eq!(of_handlers.replaced.load(Ordering::Relaxed), 1);
+    // Whoever it was that ended, its time is counted with the next look.
+    let start = Instant::now();
+    while cpu() == 0 || cpu() == before {
+        assert!(cpu() >= before && start.elapsed() < PATIENCE, "{before} {}", cpu());
+        deployment.usage().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let before = cpu();
+    bench.destroy(deployment).await;
+    assert!(cpu() > before, "those that ended last are counted too: {before} {}", cpu());
+    // Nothing is left to be told; or what was is still told.
+    later.await;
+    assert_eq!(of_handlers.failed_starts.load(Ordering::Relaxed), 0);
+    Verdict::Passed
+}
+
+async fn failed_starts_are_counted(bench: &Bench<'_>) -> Verdict {
+    let counters = Arc::<FunctionCounters>::default();
+    let files = functions::files(bench.runtime, Behaviour::FailsToLoad);
+    let Ok(artifact) = bench.build(&files).await else {
+        return Verdict::Skipped("its build refuses what cannot be loaded".into());
+    };
+    let spec = Arc::new(bench.spec());
+    let deployed = bench.backend.deploy(artifact, spec, bench.log(), Arc::clone(&counters)).await;
+    assert!(deployed.is_err());
+    assert_eq!(counters.handlers.failed_starts.load(Ordering::Relaxed), 1);
+    assert_eq!(counters.handlers.starts.snapshot().count(), 0);
     Verdict::Passed
 }
 

@@ -8,8 +8,10 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeValLike;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::SendFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -27,36 +29,41 @@ pub(super) enum News {
     Started(i32),
     /// It could not be; nothing is left.
     Failed(Step, i32),
-    /// The worker and all its descendants are gone.
-    Ended(Exit),
+    /// The worker and all its descendants are gone. They and the guard have
+    /// taken so much processor time, in microseconds.
+    Ended(Exit, u64),
 }
 
 /// The length of a [`News`] on the control socket, which keeps messages apart.
-pub(super) const NEWS_BYTES: usize = 8;
+pub(super) const NEWS_BYTES: usize = 16;
 
 impl News {
     fn encode(self) -> [u8; NEWS_BYTES] {
-        let (kind, step, value) = match self {
-            Self::Started(pid) => (1, Step::Fork, pid),
-            Self::Failed(step, errno) => (2, step, errno),
-            Self::Ended(Exit::Code(code)) => (3, Step::Fork, code),
-            Self::Ended(Exit::Signal(signal)) => (4, Step::Fork, signal),
-            Self::Ended(Exit::GuardLost | Exit::SpawnerLost) => (5, Step::Fork, 0),
+        let (kind, step, value, cpu_us) = match self {
+            Self::Started(pid) => (1, Step::Fork, pid, 0),
+            Self::Failed(step, errno) => (2, step, errno, 0),
+            Self::Ended(Exit::Code(code), cpu) => (3, Step::Fork, code, cpu),
+            Self::Ended(Exit::Signal(signal), cpu) => (4, Step::Fork, signal, cpu),
+            Self::Ended(Exit::GuardLost | Exit::SpawnerLost, cpu) => (5, Step::Fork, 0, cpu),
         };
-        let mut bytes = steps::encode(&StepError { step, errno: value });
+        let mut bytes = [0; NEWS_BYTES];
+        bytes[..8].copy_from_slice(&steps::encode(&StepError { step, errno: value }));
         bytes[1] = kind;
+        bytes[8..].copy_from_slice(&cpu_us.to_le_bytes());
         bytes
     }
 
     /// What [`News::encode`] wrote; `None` for anything else.
     pub(super) fn decode(bytes: [u8; NEWS_BYTES]) -> Option<Self> {
-        let StepError { step, errno: value } = steps::decode(bytes);
+        let (what, cpu) = bytes.split_first_chunk::<8>()?;
+        let StepError { step, errno: value } = steps::decode(*what);
+        let cpu_us = u64::from_le_bytes(cpu.try_into().ok()?);
         Some(match bytes[1] {
             1 => Self::Started(value),
             2 => Self::Failed(step, value),
-            3 => Self::Ended(Exit::Code(value)),
-            4 => Self::Ended(Exit::Signal(value)),
-            5 => Self::Ended(Exit::GuardLost),
+            3 => Self::Ended(Exit::Code(value), cpu_us),
+            4 => Self::Ended(Exit::Signal(value), cpu_us),
+            5 => Self::Ended(Exit::GuardLost, cpu_us),
             _ => return None,
         })
     }
@@ -152,9 +159,9 @@ impl Guard {
         }
         match (failed, exit) {
             (Some(StepError { step, errno }), _) => News::Failed(step, errno),
-            (None, Some(exit)) => News::Ended(exit),
+            (None, Some(exit)) => News::Ended(exit, cpu_us()),
             // Somebody else took the worker's status: it is gone all the same.
-            (None, None) => News::Ended(Exit::GuardLost),
+            (None, None) => News::Ended(Exit::GuardLost, cpu_us()),
         }
     }
 
@@ -195,6 +202,18 @@ impl Guard {
             });
         }
     }
+}
+
+/// Processor time of this guard and of all that it has waited for, which is the
+/// whole tree, in microseconds; none where the system does not tell.
+fn cpu_us() -> u64 {
+    let of = |who| {
+        getrusage(who).map_or(0, |usage| {
+            let both = usage.user_time() + usage.system_time();
+            u64::try_from(both.num_microseconds()).unwrap_or(0)
+        })
+    };
+    of(UsageWho::RUSAGE_SELF).saturating_add(of(UsageWho::RUSAGE_CHILDREN))
 }
 
 /// Tells the spawner, if it is still there.

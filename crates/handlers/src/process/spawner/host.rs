@@ -267,7 +267,7 @@ impl Host {
         let mut bytes = [0; NEWS_BYTES];
         loop {
             match rustix::net::recv(&guard.control, &mut bytes, RecvFlags::DONTWAIT) {
-                Ok((_, NEWS_BYTES)) => reports.extend(guard.note(bytes)),
+                Ok((_, NEWS_BYTES)) => reports.extend(guard.note(bytes, token)),
                 Ok(_) => {
                     // Its end; what is to be known is learned when it is reaped.
                     let _ = epoll::delete(&self.epoll, &guard.control);
@@ -314,7 +314,7 @@ impl Host {
             return;
         }
         for id in std::mem::take(&mut self.orphaned) {
-            self.report(&Report::Ended { id, exit: Exit::GuardLost });
+            self.report(&Report::Ended { id, exit: Exit::GuardLost, cpu_us: 0 });
         }
     }
 
@@ -345,18 +345,18 @@ impl Host {
 }
 
 impl Guard {
-    /// Makes a report of a guard's news.
-    fn note(&mut self, bytes: [u8; NEWS_BYTES]) -> Option<Report> {
-        let id = self.id;
+    /// Makes a report of a guard's news; `token` is its process id.
+    fn note(&mut self, bytes: [u8; NEWS_BYTES], token: u64) -> Option<Report> {
+        let (id, guard) = (self.id, u32::try_from(token).ok()?);
         match News::decode(bytes)? {
-            News::Started(pid) => Some(Report::Started { id, pid: pid.unsigned_abs() }),
+            News::Started(pid) => Some(Report::Started { id, pid: pid.unsigned_abs(), guard }),
             News::Failed(step, errno) => {
                 self.done = true;
                 Some(Report::Failed { id, step, errno })
             }
-            News::Ended(exit) => {
+            News::Ended(exit, cpu_us) => {
                 self.done = true;
-                Some(Report::Ended { id, exit })
+                Some(Report::Ended { id, exit, cpu_us })
             }
         }
     }

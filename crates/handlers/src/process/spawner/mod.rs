@@ -33,6 +33,7 @@ pub use client::{Launch, SpawnError, Spawner, SpawnerProcess};
 pub(super) use descendants::parent_of;
 pub use host::main;
 pub use session::Child;
+pub(super) use session::Sight;
 pub use steps::Step;
 
 /// The environment variable that every process started here carries:

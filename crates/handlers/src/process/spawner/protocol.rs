@@ -77,6 +77,8 @@ pub(super) enum Report {
         id: u64,
         /// Its process.
         pid: u32,
+        /// Its guard's process, the root of all that it starts.
+        guard: u32,
     },
     /// The program could not be executed; nothing is left of it.
     Failed {
@@ -93,6 +95,9 @@ pub(super) enum Report {
         id: u64,
         /// How.
         exit: Exit,
+        /// Processor time of all of them and the guard, in microseconds; none
+        /// where it is not known.
+        cpu_us: u64,
     },
 }
 

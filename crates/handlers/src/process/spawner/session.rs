@@ -28,12 +28,47 @@ pub struct Child(Arc<Running>);
 struct Running {
     id: u64,
     pid: u32,
-    exit: watch::Receiver<Option<Exit>>,
+    guard: u32,
+    end: watch::Receiver<Option<End>>,
     killed: AtomicBool,
     session: Arc<Session>,
 }
 
+/// How a child ended, and what it took.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    exit: Exit,
+    cpu_us: u64,
+}
+
+/// A child as seen from outside: it does not keep the child alive.
+#[derive(Debug, Clone)]
+pub(in crate::process) struct Sight {
+    guard: u32,
+    end: watch::Receiver<Option<End>>,
+}
+
+impl Sight {
+    /// The process that guards it: all that it has started descends from there.
+    pub(in crate::process) fn guard(&self) -> u32 {
+        self.guard
+    }
+
+    /// The processor time that it and all its descendants have taken, in
+    /// microseconds, once they are gone; 0 where nobody could tell.
+    pub(in crate::process) fn ended_cpu_us(&self) -> Option<u64> {
+        let gone = self.end.has_changed().is_err();
+        let end = *self.end.borrow();
+        end.map(|end| end.cpu_us).or(gone.then_some(0))
+    }
+}
+
 impl Child {
+    /// Sees it without keeping it alive.
+    pub(in crate::process) fn sight(&self) -> Sight {
+        Sight { guard: self.0.guard, end: self.0.end.clone() }
+    }
+
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -42,9 +77,9 @@ impl Child {
 
     /// Waits until it and all its descendants are gone. Any number may wait.
     pub async fn wait(&self) -> Exit {
-        let mut exit = self.0.exit.clone();
-        match exit.wait_for(Option::is_some).await.map(|exit| *exit) {
-            Ok(Some(exit)) => exit,
+        let mut end = self.0.end.clone();
+        match end.wait_for(Option::is_some).await.map(|end| *end) {
+            Ok(Some(end)) => end.exit,
             // Nobody is left who could tell.
             Ok(None) | Err(_) => Exit::SpawnerLost,
         }
@@ -59,7 +94,7 @@ impl Child {
 
 impl Running {
     fn kill(&self) {
-        if self.exit.borrow().is_none() && !self.killed.swap(true, Ordering::Relaxed) {
+        if self.end.borrow().is_none() && !self.killed.swap(true, Ordering::Relaxed) {
             self.session.kill(self.id);
         }
     }
@@ -80,7 +115,7 @@ enum Entry {
         program: PathBuf,
         reply: oneshot::Sender<Result<Child, SpawnError>>,
     },
-    Running(watch::Sender<Option<Exit>>),
+    Running(watch::Sender<Option<End>>),
 }
 
 /// A message with the descriptors that go along.
@@ -219,9 +254,9 @@ impl Session {
         let mut guard = self.children.lock();
         let Some(children) = guard.as_mut() else { return };
         match report {
-            Report::Started { id, pid } => {
-                let (exit, seen) = watch::channel(None);
-                let entry = children.insert(id, Entry::Running(exit));
+            Report::Started { id, pid, guard: root } => {
+                let (tell, end) = watch::channel(None);
+                let entry = children.insert(id, Entry::Running(tell));
                 drop(guard);
                 if let Some(Entry::Starting { reply, .. }) = entry {
                     let killed = AtomicBool::new(false);
@@ -230,7 +265,8 @@ impl Session {
                     let _ = reply.send(Ok(Child(Arc::new(Running {
                         id,
                         pid,
-                        exit: seen,
+                        guard: root,
+                        end,
                         killed,
                         session,
                     }))));
@@ -244,10 +280,10 @@ impl Session {
                     let _ = reply.send(Err(SpawnError::Step { label, step, program, source }));
                 }
             }
-            Report::Ended { id, exit } => {
+            Report::Ended { id, exit, cpu_us } => {
                 let entry = children.remove(&id);
                 drop(guard);
-                finish(entry, exit);
+                finish(entry, End { exit, cpu_us });
             }
         }
     }
@@ -256,16 +292,16 @@ impl Session {
     pub(super) fn end_all(&self) {
         let children = self.children.lock().take();
         for (_, entry) in children.into_iter().flatten() {
-            finish(Some(entry), Exit::SpawnerLost);
+            finish(Some(entry), End { exit: Exit::SpawnerLost, cpu_us: 0 });
         }
         self.outbox.lock().clear();
     }
 }
 
-fn finish(entry: Option<Entry>, exit: Exit) {
+fn finish(entry: Option<Entry>, end: End) {
     match entry {
         Some(Entry::Running(seen)) => {
-            seen.send_replace(Some(exit));
+            seen.send_replace(Some(end));
         }
         Some(Entry::Starting { reply, .. }) => {
             let _ = reply.send(Err(SpawnError::Lost));
