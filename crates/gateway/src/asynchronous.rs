@@ -100,7 +100,8 @@ impl AcceptedCalls {
         }
         state.memory.accept(id, tally.route.function.name.clone(), accepted);
         // The task cannot miss its own entry: ending it needs the lock held here.
-        let task = tokio::spawn(Arc::clone(self).run(tally, invocation, held)).abort_handle();
+        let over = Over { calls: Arc::clone(self), id };
+        let task = tokio::spawn(over.run(tally, invocation, held)).abort_handle();
         state.tasks.insert(id, task);
         Ok(())
     }
@@ -113,45 +114,6 @@ impl AcceptedCalls {
         let (what, retry_after) = ("too many asynchronous calls are waiting", self.retry_after);
         let is_full = state.tasks.len() >= self.calls_max;
         is_full.then_some(InvokeError::ServerBusy { what, retry_after })
-    }
-
-    async fn run(self: Arc<Self>, mut tally: Tally, invocation: Invocation, held: Share) {
-        let (id, function) = (invocation.id, tally.route.function.name.clone());
-        let _over = Over { calls: &self, id };
-        let progress = |progress| {
-            let memory = &mut self.state.lock().memory;
-            match progress {
-                Progress::Started => memory.start(id, moment()),
-                Progress::PutBack => memory.put_back(id),
-            }
-        };
-        let outcome = match self.dispatch.run_accepted(&mut tally, invocation, progress).await {
-            Ok(reply) => {
-                let share = self.results.share();
-                let grow = |share: &mut Share, bytes| self.make_room(share, bytes);
-                let after = tally.route.function.limits.call_deadline;
-                let read = result::read(reply, share, self.result_bytes_max, grow).await;
-                // What breaks off at its deadline broke off for that reason.
-                read.map_err(|error| match tally.is_late(now()) {
-                    true => InvokeError::DeadlineExceeded { after },
-                    false => error,
-                })
-            }
-            Err(error) => Err(error),
-        };
-        // Where the function failed, its own log says how.
-        if let Err(error) = &outcome {
-            // Most callers never ask what became of their call.
-            tracing::warn!(%function, call = %id, "asynchronous call failed: {error}");
-        }
-        drop(held);
-        let ended = moment();
-        let counted = match &outcome {
-            Ok(replied) => CallOutcome::of_reply(replied.failed),
-            Err(error) => CallOutcome::of_error(error),
-        };
-        tally.end(counted, ended.steady);
-        self.end(id, outcome.map_or_else(Ending::NoReply, Ending::Replied), ended);
     }
 
     /// The budget for results.
@@ -284,13 +246,55 @@ impl CallRegistry for AcceptedCalls {
     }
 }
 
-/// Takes the call off the list, however its task ends.
-struct Over<'a> {
-    calls: &'a Arc<AcceptedCalls>,
+/// An accepted call until it is over. It takes the call off the list however its
+/// task ends, one that is aborted before it was ever polled too.
+struct Over {
+    calls: Arc<AcceptedCalls>,
     id: CallId,
 }
 
-impl Drop for Over<'_> {
+impl Over {
+    async fn run(self, mut tally: Tally, invocation: Invocation, held: Share) {
+        let Self { ref calls, id } = self;
+        let function = tally.route.function.name.clone();
+        let progress = |progress| {
+            let memory = &mut calls.state.lock().memory;
+            match progress {
+                Progress::Started => memory.start(id, moment()),
+                Progress::PutBack => memory.put_back(id),
+            }
+        };
+        let outcome = match calls.dispatch.run_accepted(&mut tally, invocation, progress).await {
+            Ok(reply) => {
+                let share = calls.results.share();
+                let grow = |share: &mut Share, bytes| calls.make_room(share, bytes);
+                let after = tally.route.function.limits.call_deadline;
+                let read = result::read(reply, share, calls.result_bytes_max, grow).await;
+                // What breaks off at its deadline broke off for that reason.
+                read.map_err(|error| match tally.is_late(now()) {
+                    true => InvokeError::DeadlineExceeded { after },
+                    false => error,
+                })
+            }
+            Err(error) => Err(error),
+        };
+        // Where the function failed, its own log says how.
+        if let Err(error) = &outcome {
+            // Most callers never ask what became of their call.
+            tracing::warn!(%function, call = %id, "asynchronous call failed: {error}");
+        }
+        drop(held);
+        let ended = moment();
+        let counted = match &outcome {
+            Ok(replied) => CallOutcome::of_reply(replied.failed),
+            Err(error) => CallOutcome::of_error(error),
+        };
+        tally.end(counted, ended.steady);
+        calls.end(id, outcome.map_or_else(Ending::NoReply, Ending::Replied), ended);
+    }
+}
+
+impl Drop for Over {
     fn drop(&mut self) {
         let lost = Ending::Lost("the server gave the call up; its log says why");
         let mut state = self.calls.state.lock();
@@ -407,6 +411,17 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(calls.results.taken(), 0);
         assert!(calls.state.lock().forgetting.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_cancelled_before_its_task_begins_holds_nothing() {
+        let calls = calls();
+        let id = accept(&calls, http::Method::POST);
+        // On one thread nothing has run since.
+        assert!(matches!(calls.cancel(id), Cancelling::Cancelled(_)));
+        let over = timeout_at(Instant::now() + Duration::from_secs(5), calls.all_over()).await;
+        assert!(over.is_ok(), "it counts for ever");
+        assert_eq!(state(&calls, id).await, CallState::Cancelled);
     }
 
     #[tokio::test]
