@@ -38,8 +38,8 @@ pub struct GatewayConfig {
     /// How long a caller may wait for an asynchronous call's end in one request;
     /// who asks for more is answered then. Default 60 s.
     pub async_wait_max: Duration,
-    /// Handlers that one call is offered to before it is answered with 503,
-    /// and routes that it looks up. Default 4.
+    /// Handlers that one call is offered to before it is answered with 503.
+    /// Default 4.
     pub tries_max: usize,
     /// What a caller is told to wait where nothing better is known. Default 1 s.
     pub retry_after: Duration,

@@ -159,7 +159,8 @@ impl Dispatch {
             Patience::Caller => &self.callers,
             Patience::Accepted => &self.accepted,
         };
-        for _ in 0..self.tries_max {
+        // Each turn needs a deployment that is younger than the one before.
+        loop {
             match route.handlers.admit(patience, room).await {
                 Ok(admission) => return Ok(admission),
                 Err(Refusal::Gone) => {
@@ -172,7 +173,6 @@ impl Dispatch {
                 Err(refusal) => return Err(self.refused(refusal, route)),
             }
         }
-        Err(self.nobody_took_it())
     }
 
     fn refused(&self, refusal: Refusal, route: &Route) -> InvokeError {

@@ -216,7 +216,9 @@ impl Manager {
 
     /// Deletes all functions, those too whose upload is under way.
     pub(crate) async fn wipe(self: &Arc<Self>) -> Result<(), DeleteError> {
-        let names: BTreeSet<_> = self.names().into_iter().chain(self.turns.names()).collect();
+        // In this order: an upload that ends meanwhile is in the one or the other.
+        let changing = self.turns.names();
+        let names: BTreeSet<_> = changing.into_iter().chain(self.names()).collect();
         let mut deletes = JoinSet::new();
         for name in names {
             let manager = Arc::clone(self);
@@ -347,6 +349,7 @@ impl Manager {
         log.keep();
         tracing::info!(function = %name, env = %new.spec.runtime, threads = new.spec.threads, "deployed");
         if let Some(old) = state.live.insert(name, new) {
+            old.deployment.handlers().hand_over();
             let patience = old.spec.limits.call_deadline;
             self.retire(&mut state, old, patience);
         }

@@ -187,7 +187,7 @@ impl HandlerSet {
             state.take_waiters(|waiter| waiter.impatient)
         };
         let refusal = Refusal::Unavailable { reason: reason.to_owned(), retry_after };
-        refuse(waiters, &refusal);
+        self.refuse(waiters, &refusal);
     }
 
     /// Asks for a place for one call. Dropping the future gives up the wait.
@@ -246,6 +246,18 @@ impl HandlerSet {
         state.phase = state.phase.max(Phase::Draining);
     }
 
+    /// As [`HandlerSet::start_draining`], for a deployment that another one has
+    /// replaced: accepted calls that wait are sent there too. Their time starts
+    /// when they run, which may be too late here to end.
+    pub fn hand_over(&self) {
+        let waiters = {
+            let mut state = self.state.lock();
+            state.phase = state.phase.max(Phase::Draining);
+            state.take_waiters(|waiter| !waiter.impatient)
+        };
+        self.refuse(waiters, &Refusal::Gone);
+    }
+
     /// Serves nobody any more; those who wait are told so.
     pub fn close(&self) {
         let waiters = {
@@ -253,7 +265,15 @@ impl HandlerSet {
             state.phase = Phase::Closed;
             state.take_waiters(|_| true)
         };
-        refuse(waiters, &Refusal::Gone);
+        self.refuse(waiters, &Refusal::Gone);
+    }
+
+    /// Tells those who were taken out of the queue, and those who wait for its
+    /// end.
+    fn refuse(&self, waiters: Vec<Waiter>, refusal: &Refusal) {
+        for waiter in waiters {
+            drop(waiter.ready.send(Err(refusal.clone())));
+        }
         self.quiet.notify_waiters();
     }
 
@@ -343,12 +363,6 @@ impl Phase {
     }
 }
 
-fn refuse(waiters: Vec<Waiter>, refusal: &Refusal) {
-    for waiter in waiters {
-        drop(waiter.ready.send(Err(refusal.clone())));
-    }
-}
-
 /// One wait in the queue; dropping it leaves the queue.
 struct Wait<'a> {
     set: &'a HandlerSet,
@@ -407,7 +421,8 @@ impl fmt::Debug for Place {
 mod tests {
     use std::future::Future;
     use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Context, Poll, Wake, Waker};
 
     use proptest::prelude::*;
 
@@ -536,6 +551,56 @@ mod tests {
         set.close();
         set.start_draining();
         assert_eq!(now(ask(&set, &room)).unwrap_err(), Refusal::Gone);
+    }
+
+    #[test]
+    fn accepted_calls_that_wait_are_handed_over_and_callers_served() {
+        let (set, room) = (HandlerSet::new(8), WaitingRoom::new(8));
+        set.add(handler("a"), 1);
+        let held = now(ask(&set, &room)).expect("a place");
+        let mut accepted: Ask<'_> = Box::pin(set.admit(Patience::Accepted, &room));
+        let mut caller = ask(&set, &room);
+        assert!(poll(&mut accepted).is_pending() && poll(&mut caller).is_pending());
+        set.hand_over();
+        assert_eq!(now(accepted).unwrap_err(), Refusal::Gone);
+        assert_eq!(now(ask(&set, &room)).unwrap_err(), Refusal::Gone);
+        assert!(poll(&mut caller).is_pending());
+        drop(held);
+        assert!(matches!(poll(&mut caller), Poll::Ready(Ok(_))));
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn whoever_refuses_the_last_who_wait_ends_the_drain() {
+        let soon = Duration::from_secs(1);
+        let refusals: [fn(&HandlerSet, Duration); 3] = [
+            |set, soon| set.set_unavailable("it dies", soon),
+            |set, _| set.hand_over(),
+            |set, _| set.close(),
+        ];
+        for (patience, refuse) in
+            [Patience::Caller, Patience::Accepted, Patience::Caller].into_iter().zip(refusals)
+        {
+            let (set, room) = (HandlerSet::new(8), WaitingRoom::new(8));
+            let mut waiting: Ask<'_> = Box::pin(set.admit(patience, &room));
+            assert!(poll(&mut waiting).is_pending());
+            set.start_draining();
+            let (woken, mut drained) = (Arc::new(Woken::default()), pin!(set.drained()));
+            let waker = Waker::from(Arc::clone(&woken));
+            assert!(drained.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            refuse(&set, soon);
+            assert!(woken.0.load(Ordering::Relaxed), "{patience:?}");
+            assert!(drained.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+            assert!(now(waiting).is_err());
+        }
     }
 
     #[derive(Debug, Clone, Copy)]

@@ -112,6 +112,21 @@ class Redeploying(Case):
         calling.join(20)
         self.assertEqual(seen, ["old"])
 
+    def test_accepted_calls_that_wait_go_to_the_new_one(self):
+        # On the old one the last of them would begin when its time is almost over.
+        code = {
+            "fn.py": "import time\ndef fn(input, headers):\n    time.sleep(0.4)\n    return 'VERSION'\n",
+            "tinyfaas.toml": "calls_per_handler = 1\ncall_deadline = '1s'\n",
+        }
+        new = {**code, "fn.py": code["fn.py"].replace("VERSION", "new")}
+        name = self.deploy("python3", code)
+        calls = [self.call(name, "x", headers={"X-tinyFaaS-Async": "1"}) for _ in range(8)]
+        self.assertEqual({answer.status for answer in calls}, {202})
+        self.assertEqual(self.upload(name, "python3", new).status, 200)
+        results = [self.call(answer.header("Location")[1:] + "/result?wait=30s") for answer in calls]
+        self.assertEqual([result.status for result in results], [200] * 8, [result.text for result in results])
+        self.assertEqual(results[-1].text, "new")
+
     def test_the_old_folder_goes(self):
         import os
 
