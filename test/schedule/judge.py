@@ -189,7 +189,7 @@ class _Judge:
         if answer.status == 504:
             enough = took >= plan.DEADLINE_S - SLACK_S
             return None if enough else f"a 504 after {took:.2f} s, before the deadline"
-        if answer.status in (500, 502) and (self._disturbed(record) or self._cut_off(record, took)):
+        if answer.status in (500, 502) and (self._disturbed(record) or self._cut_off(record)):
             return None
         return "a call was answered by nobody, for no reason"
 
@@ -209,7 +209,7 @@ class _Judge:
         took = record.end - record.start
         if record.instead.startswith("hangs"):
             return "a call has no answer"
-        if self._disturbed(record) or self._cut_off(record, took) or took >= plan.DEADLINE_S - SLACK_S:
+        if self._disturbed(record) or self._cut_off(record) or took >= plan.DEADLINE_S - SLACK_S:
             return None
         return "a call was not answered"
 
@@ -246,12 +246,11 @@ class _Judge:
                 return True
         return False
 
-    def _cut_off(self, record, took):
-        """Its function was removed, and its time to end was over."""
-        if took < plan.DRAIN_DELETE_S - SLACK_S:
-            return False
+    def _cut_off(self, record):
+        """Its function was removed, and the time that calls then have was over."""
         removals = [
             other for other in self.records
-            if other.operation.what == "wipe" or other.operation.what == "delete" and other.operation.name == record.operation.name
+            if other.end - other.start >= plan.DRAIN_DELETE_S - SLACK_S
+            and (other.operation.what == "wipe" or other.operation.what == "delete" and other.operation.name == record.operation.name)
         ]
         return bool(self._overlapping(removals, record))
