@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help start build demo test proof bench check clean distclean
+.PHONY: help start build demo test proof bench fuzz check clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -28,6 +28,9 @@ proof: ## run what is too long for every change (SEED=, MINUTES=)
 bench: build ## measure the server (BENCH= arguments)
 	@cargo run --release --locked --package tinyfaas-bench -- $(BENCH)
 
+fuzz: ## throw made-up input at every parser (FUZZ_SECONDS=60 each, TARGETS=all)
+	@sh scripts/make/fuzz.sh
+
 check: ## run the project's own checks: format, lints, licences, spelling
 	@cargo xtask check
 
@@ -35,4 +38,4 @@ clean: ## remove what stopped or crashed servers have left, and ./tmp
 	@sh scripts/make/clean.sh
 
 distclean: clean ## remove what was built and installed here, too
-	rm -rf target .venv .tools tinyfaas-linux-amd64 tinyfaas-linux-arm64 tf_test.out
+	rm -rf target fuzz/target .venv .tools tinyfaas-linux-amd64 tinyfaas-linux-arm64 tf_test.out

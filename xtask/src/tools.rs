@@ -27,6 +27,8 @@ pub(crate) const CARGO_DENY: Tool =
     Tool { name: "cargo-deny", version: "0.20.2", from: Source::Cargo };
 pub(crate) const CARGO_MACHETE: Tool =
     Tool { name: "cargo-machete", version: "0.9.2", from: Source::Cargo };
+/// Builds and runs the fuzz targets (`make fuzz`).
+const CARGO_FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2", from: Source::Cargo };
 pub(crate) const TYPOS: Tool = Tool { name: "typos", version: "1.52.0", from: Source::Pip };
 
 impl Tool {
@@ -53,7 +55,7 @@ impl Tool {
 /// # Errors
 /// The first command that fails.
 pub(crate) fn install(root: &Path) -> anyhow::Result<()> {
-    for tool in [CARGO_DENY, CARGO_MACHETE, TYPOS] {
+    for tool in [CARGO_DENY, CARGO_MACHETE, CARGO_FUZZ, TYPOS] {
         if tool.is_installed(root) {
             println!("{} {} is there", tool.name, tool.version);
             continue;

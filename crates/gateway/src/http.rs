@@ -7,6 +7,8 @@
 mod accepted;
 mod body;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod head_copy;
 mod hop;
 mod reply;

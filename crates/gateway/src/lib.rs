@@ -29,6 +29,8 @@ pub use self::config::GatewayConfig;
 use self::dispatch::Dispatch;
 use self::held::HeldBytes;
 use self::http::Http;
+#[cfg(fuzzing)]
+pub use self::http::fuzzing;
 use self::http::watch::{Connections, Order};
 
 /// The gateway: all protocols, and the calls that are under way.

@@ -11,6 +11,8 @@ mod config;
 mod download;
 #[cfg(test)]
 mod fake;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod logs;
 mod manager;
 mod request;

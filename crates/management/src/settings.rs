@@ -118,7 +118,7 @@ impl Settings {
         Self::parse(text, config)
     }
 
-    fn parse(text: &str, config: &ManagementConfig) -> Result<Self, SettingsError> {
+    pub(crate) fn parse(text: &str, config: &ManagementConfig) -> Result<Self, SettingsError> {
         // Some editors begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let line_of = |span: Range<usize>| {

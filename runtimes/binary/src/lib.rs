@@ -11,6 +11,8 @@
 
 mod call;
 mod cgi;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod head;
 mod outbox;
 mod process;

@@ -1,0 +1,6 @@
+//! A function's own `tinyfaas.toml`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| tinyfaas_management::fuzzing::settings(data));
