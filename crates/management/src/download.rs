@@ -96,7 +96,7 @@ fn parse(text: &str) -> Result<Url, DownloadError> {
 
 async fn fetch(url: Url, config: &ManagementConfig) -> Result<Downloaded, DownloadError> {
     let first_host = host_of(&url);
-    let client = client(config).await.map_err(|why| failed(&first_host, why))?;
+    let client = client(config, &url).await.map_err(|why| failed(&first_host, why))?;
     let response = client.get(url).send().await;
     let mut response = response.map_err(|error| failed(&first_host, cause(error)))?;
     let host = host_of(response.url());
@@ -132,21 +132,32 @@ fn refused_redirect(response: &Response) -> Option<String> {
 
 /// A client for one download: the next may find other proxies and certificates,
 /// and no connection is kept in memory.
-async fn client(config: &ManagementConfig) -> Result<Client, String> {
+async fn client(config: &ManagementConfig, url: &Url) -> Result<Client, String> {
     let redirects_max = config.download_redirects_max;
-    let builder = Client::builder()
-        .user_agent(concat!("tinyFaaS/", env!("CARGO_PKG_VERSION")))
-        .referer(false)
-        .connect_timeout(config.download_connect_timeout)
-        .redirect(Policy::custom(move |attempt| redirect(attempt, redirects_max)));
+    let connect_timeout = config.download_connect_timeout;
+    let builder = move || {
+        Client::builder()
+            .user_agent(concat!("tinyFaaS/", env!("CARGO_PKG_VERSION")))
+            .referer(false)
+            .connect_timeout(connect_timeout)
+            .redirect(Policy::custom(move |attempt| redirect(attempt, redirects_max)))
+    };
+    let needs_roots = url.scheme() == "https";
     // Building it reads the system's certificates from disk.
     let built = tokio::task::spawn_blocking(move || {
         // reqwest needs the process to have chosen; where it has, its choice stays.
         drop(ring::default_provider().install_default());
-        builder.build()
+        match builder().build() {
+            // A small system may have none at all.
+            Err(error) if needs_roots => {
+                Err(format!("{}; is the package ca-certificates installed?", cause(error)))
+            }
+            Err(_) => builder().tls_certs_only([]).build().map_err(cause),
+            Ok(client) => Ok(client),
+        }
     })
     .await;
-    built.map_err(|error| error.to_string())?.map_err(cause)
+    built.map_err(|error| error.to_string())?
 }
 
 fn redirect(attempt: Attempt<'_>, redirects_max: usize) -> reqwest::redirect::Action {

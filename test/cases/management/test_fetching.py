@@ -58,6 +58,14 @@ class Fetching(OwnServerCase):
         self.refused(self.fetch(site.url + "/a.zip"), (422, 502), "127.0.0.1")
         self.assertEqual(self.names(), [])
 
+    def test_a_system_without_certificates_fetches_what_needs_none(self):
+        site = self.site({"/a.zip": sends(folders.sample("echo-binary"))})
+        self.start(SSL_CERT_FILE=self.folder({"none.pem": ""}) / "none.pem", SSL_CERT_DIR=None)
+        answer = self.fetch(site.url + "/a.zip")
+        self.assertEqual(answer.status, 200, answer.text)
+        self.answers("fetched", "x", "x")
+        self.refused(self.fetch(site.url.replace("http:", "https:") + "/a.zip"), 502, "ca-certificates")
+
 
 if __name__ == "__main__":
     unittest.main()
