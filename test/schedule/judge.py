@@ -161,11 +161,14 @@ class _Judge:
         if then == "forget" or state == "cancelled":
             return None if then in ("forget", "cancel") else "nobody cancelled this call"
         if record.result.status == 404 and not record.state.get("ended_at"):
-            return None if self.narrow else "an accepted call was forgotten too soon"
+            soon = record.end - record.start < plan.KEEP_S and not self.narrow
+            return "an accepted call was forgotten too soon" if soon else None
         if state not in ("succeeded", "failed"):
             return f"an accepted call is {state}"
-        if record.result.status == 410 or record.result.status == 404 and self.narrow:
-            return None if self.narrow else "the result of an accepted call was not kept"
+        # A result that is not there, and not the result that no function was there.
+        if record.result.status in (404, 410) and "there is no function" not in record.result.text:
+            soon = record.end - record.start < plan.KEEP_S and not self.narrow
+            return "the result of an accepted call was not kept" if soon else None
         return self._answered(record, record.result, (record.state["ran_ms"] or 0) / 1000)
 
     def _answered(self, record, answer, took, accepting=False):

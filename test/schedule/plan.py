@@ -16,12 +16,12 @@ NAMES = CALM + WILD
 
 DEADLINE_S = 5.0
 DRAIN_DELETE_S = 2.0
-# After its deadline a call has this to end before its handler is replaced.
-GRACE_S = 0.5
+# How long results of asynchronous calls are kept.
+KEEP_S = 4
 
 # What servers may be like, by the room that they give.
 SETTINGS = {
-    "wide": {"TF_UPLOADS_MAX": 8, "TF_ASYNC_KEEP": "20s"},
+    "wide": {"TF_UPLOADS_MAX": 8},
     "narrow": {
         "TF_UPLOADS_MAX": 3,
         "TF_WAITING_PER_FUNCTION": 2,
@@ -40,7 +40,11 @@ COMMON = {
     "TF_CALL_DEADLINE": f"{int(DEADLINE_S * 1000)}ms",
     "TF_DRAIN_DELETE": f"{int(DRAIN_DELETE_S * 1000)}ms",
     "TF_DRAIN_STOP": "2s",
-    "TF_LOG": "info",
+    "TF_ASYNC_KEEP": f"{KEEP_S}s",
+    # The C library gives each thread an arena of its own, which keeps what its
+    # thread once needed; with one of them memory tells what is in use.
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
 }
 
 

@@ -55,6 +55,8 @@ class Player:
     def __init__(self, ports):
         self.management, self.http = ports["management"], ports["http"]
         self.records = []
+        # Where the accepted calls are asked for.
+        self.accepted = []
         self._kept = []
         self._in_flight = 0
         self.most_in_flight = 0
@@ -232,12 +234,19 @@ class Player:
             connection.abort()
         return answer
 
+    async def is_forgotten(self, location):
+        """Whether nothing is known any more of an accepted call."""
+        return (await self._gateway("GET", location)).status == 404
+
     async def _accept(self, record, operation):
         body, then = self._asked(record), operation.details["then"]
         record.answer = answer = await self._gateway("POST", "/" + operation.name, body, [("X-tinyFaaS-Async", "1")])
-        if answer.status != 202 or then == "forget":
+        if answer.status != 202:
             return
         location = answer.headers.get("location", "/no-location")
+        self.accepted.append(location)
+        if then == "forget":
+            return
         accepted = self.now()
         if then == "cancel":
             await asyncio.sleep(operation.details["after"])
