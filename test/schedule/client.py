@@ -42,13 +42,13 @@ class Connection:
     def usable(self):
         return not self._reader.at_eof() and not self._writer.is_closing()
 
-    async def exchange(self, method, path, body=b"", headers=()):
+    async def exchange(self, method, path, body=b"", headers=(), pause=0):
         """One request and its answer. The body goes out beside: an answer may come
-        before all of it is taken."""
+        before all of it is taken. After `pause` seconds the rest of it is read."""
         self.used = True
         sending = asyncio.ensure_future(self.send(method, path, body, headers))
         try:
-            answer = await self._answer()
+            answer = await self._answer(pause)
             if not sending.done():
                 # Nobody wants the rest; this connection cannot be used again.
                 self.abort()
@@ -73,8 +73,9 @@ class Connection:
             # What the other side made of it stands in its answer, if there is one.
             pass
 
-    async def _answer(self):
+    async def _answer(self, pause):
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        await asyncio.sleep(pause)
         status = int(head[0].split(" ")[1])
         headers = {}
         for line in head[1:]:

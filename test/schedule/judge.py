@@ -15,6 +15,8 @@ SLACK_S = 0.1
 # The longest wait before a handler is started that dies again and again, and
 # its start on a machine that is busy.
 BACKOFF_S = 30 + 15
+# How long handlers cannot be started when the process died that starts them.
+MURDER_S = 5
 BAD_UPLOADS = {
     **dict.fromkeys(functions.BROKEN, 422),
     "no zip": 400, "empty zip": 422, "not JSON": 400, "environment": 422, "threads": 422, "name": 422,
@@ -37,6 +39,7 @@ class _Judge:
         self.effects = defaultdict(list)
         self.by_name = defaultdict(list)
         self.uploads = []
+        self.murders = [record for record in self.records if record.operation.what == "murder"]
         for record in self.records:
             self.by_name[record.operation.name].append(record)
             if "upload" in record.operation.what:
@@ -59,7 +62,7 @@ class _Judge:
         name = name or record.operation.name
         around = [
             other for other in self.records
-            if other.start <= record.end and (other.operation.name in (name, "") or not name)
+            if other.start <= record.end and (other.operation.name == name or other.operation.what in ("wipe", "murder") or not name)
         ]
         lines = [f"{what}\n    {record}", f"  the last operations on {name or 'anything'} that began before its end:"]
         lines += [f"    {other}" for other in around[-SHOWN:]]
@@ -73,6 +76,9 @@ class _Judge:
         return [other for other in records if other is not record and other.start <= record.end and other.end >= record.start]
 
     # Managing
+
+    def _murder(self, record):
+        return None
 
     def _list(self, record):
         if record.instead or record.answer.status != 200:
@@ -116,6 +122,8 @@ class _Judge:
         if status == 200:
             self._effect(record, "write", version)
             return None
+        if self._after_murder(record, MURDER_S):
+            return None
         return self._no_slot(record) if status == 503 else "a good upload failed"
 
     def _bad_upload(self, record):
@@ -124,6 +132,8 @@ class _Judge:
         status = record.answer.status if record.answer else 0
         if status == 503:
             return self._no_slot(record)
+        if self._after_murder(record, MURDER_S):
+            return None
         expected = BAD_UPLOADS[record.operation.details["how"]]
         return None if status == expected else f"a bad upload was not told {expected}"
 
@@ -238,6 +248,8 @@ class _Judge:
 
     def _disturbed(self, record):
         """A function of this name may have ended its handler not long before."""
+        if self._after_murder(record, BACKOFF_S):
+            return True
         if record.operation.name not in plan.WILD:
             return False
         for other in self.by_name[record.operation.name]:
@@ -248,6 +260,9 @@ class _Judge:
             if wicked and other.start <= record.end and other.end + BACKOFF_S >= record.start:
                 return True
         return False
+
+    def _after_murder(self, record, within):
+        return any(murder.start <= record.end and murder.end + within >= record.start for murder in self.murders)
 
     def _cut_off(self, record):
         """Its function was removed, and the time that calls then have was over."""

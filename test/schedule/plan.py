@@ -69,9 +69,10 @@ def room_of(seed):
     return random.Random(f"room {seed}").choice(sorted(SETTINGS))
 
 
-def schedule(seed, part, seconds, rate):
-    """The operations of one part of the schedule, in the order of their begin."""
-    return _Dice(random.Random(f"{seed} {part}"), part).roll(seconds, rate)
+def schedule(seed, part, seconds, rate, murders=0):
+    """The operations of one part of the schedule, in the order of their begin;
+    among them `murders` of the process that starts all handlers."""
+    return _Dice(random.Random(f"{seed} {part}"), part).roll(seconds, rate, murders)
 
 
 class _Dice:
@@ -79,7 +80,9 @@ class _Dice:
         self.dice, self.part = dice, part
         self.operations = []
 
-    def roll(self, seconds, rate):
+    def roll(self, seconds, rate, murders):
+        for _ in range(murders):
+            self.add(self.dice.uniform(0.2, 0.9) * seconds, "murder")
         for name in NAMES:
             self.add(self.dice.uniform(0, 1), "upload", name, self.good_upload())
         at = 0.0
@@ -109,7 +112,7 @@ class _Dice:
     def any(self, at, name):
         what, = self.dice.choices(
             ("call", "accept", "upload", "bad upload", "delete", "list", "logs", "wipe"),
-            (60, 16, 6, 3, 1.5, 5, 4, 0.1),
+            (60, 16, 6, 3, 1, 5, 4, 0.06),
         )
         if what == "call":
             self.add(at, what, name, self.call(name))
@@ -131,6 +134,10 @@ class _Dice:
         leaves = self.dice.random() < 0.08
         if leaves:
             details["leaves after"] = round(self.dice.choice((0, 0.01, 0.2, 1)), 2)
+            # In the midst of its body, or behind it.
+            details["cut"] = self.dice.random() < 0.3
+        elif self.dice.random() < 0.06:
+            details["reads slowly"] = self.dice.choice((0.1, 1, 3))
         elif self.dice.random() < 0.5:
             details["kept"] = True
         return details

@@ -7,12 +7,14 @@ down.
 import asyncio
 import base64
 import json
+import os
+import signal
 import time
 from dataclasses import dataclass, field
 
 from blackbox.server import LocalSite, sends
 
-from . import functions
+from . import functions, remains
 from .client import Answer, Connection, NoAnswer
 
 # No operation takes longer on a server that is well: then it hangs.
@@ -52,8 +54,9 @@ class Record:
 class Player:
     """Plays against one server."""
 
-    def __init__(self, ports):
-        self.management, self.http = ports["management"], ports["http"]
+    def __init__(self, server):
+        self.server = server
+        self.management, self.http = server.ports["management"], server.ports["http"]
         self.records = []
         # Where the accepted calls are asked for.
         self.accepted = []
@@ -121,6 +124,12 @@ class Player:
             return await connection.exchange(method, path, body)
         finally:
             connection.abort()
+
+    async def _murder(self, record, _):
+        spawner = remains.spawner(self.server)
+        if spawner:
+            os.kill(spawner, signal.SIGKILL)
+            record.instead = f"process {spawner}"
 
     async def _list(self, record, _):
         record.answer = await self._manage("GET", "/list")
@@ -211,11 +220,14 @@ class Player:
     async def _call(self, record, operation):
         body, path = self._asked(record), "/" + operation.name
         if "leaves after" in operation.details:
-            await self._leave(record, self.http, path, body, operation.details["leaves after"])
-        else:
-            record.answer = await self._gateway("POST", path, body, kept=operation.details.get("kept", False))
+            cut = len(body) // 2 if operation.details["cut"] else None
+            await self._leave(record, self.http, path, body, operation.details["leaves after"], cut=cut)
+            return
+        details = operation.details
+        kept, pause = details.get("kept", False), details.get("reads slowly", 0)
+        record.answer = await self._gateway("POST", path, body, kept=kept, pause=pause)
 
-    async def _gateway(self, method, path, body=b"", headers=(), kept=False):
+    async def _gateway(self, method, path, body=b"", headers=(), kept=False, pause=0):
         connection = None
         while kept and self._kept and connection is None:
             connection = self._kept.pop()
@@ -224,7 +236,7 @@ class Player:
                 connection = None
         connection = connection or await Connection.open(self.http)
         try:
-            answer = await connection.exchange(method, path, body, headers)
+            answer = await connection.exchange(method, path, body, headers, pause)
         except BaseException:
             connection.abort()
             raise

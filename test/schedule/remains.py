@@ -43,8 +43,7 @@ class Remains:
 def look(server):
     """What there is of a running server."""
     children = _children()
-    spawners = [pid for pid in children.get(server.pid, ()) if "spawner" in command_line(pid)]
-    spawner = spawners[0] if spawners else None
+    spawner = _spawner(server, children)
     known = {server.pid, spawner}
     below = _below(server.pid, children) | set(server.processes())
     processes = tuple(sorted(command_line(pid) for pid in below - known))
@@ -58,8 +57,18 @@ def look(server):
 
 def memory(server):
     """The anonymous memory that server and spawner have resident, in bytes."""
-    spawners = [pid for pid in _children().get(server.pid, ()) if "spawner" in command_line(pid)]
-    return tuple(_anonymous(pid) for pid in (server.pid, *spawners[:1]))
+    return tuple(_anonymous(pid) for pid in (server.pid, spawner(server)))
+
+
+def spawner(server):
+    """The process that starts all handlers; none where the next one is not there
+    yet."""
+    return _spawner(server, _children())
+
+
+def _spawner(server, children):
+    found = [pid for pid in children.get(server.pid, ()) if "spawner" in command_line(pid)]
+    return found[0] if found else None
 
 
 def _anonymous(pid):

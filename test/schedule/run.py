@@ -69,15 +69,16 @@ def run(seed, seconds, rate, room=None, say=print):
 
 
 async def _whole(server, seed, seconds, rate, room, say):
-    """A short part that warms the server up, then two that must leave it alike."""
+    """A short part that warms the server up, two that must leave it alike, and a
+    short one in which the process dies that starts all handlers."""
     before = await _used_once(server)
-    parts = [("a", seconds * 0.2), ("b", seconds * 0.4), ("c", seconds * 0.4)]
+    parts = [("a", 0.15, 0), ("b", 0.35, 0), ("c", 0.35, 0), ("d", 0.15, 2)]
     held = []
-    for part, length in parts:
-        player = Player(server.ports)
+    for part, share, murders in parts:
+        player = Player(server)
         try:
             began = time.monotonic()
-            await player.play(plan.schedule(seed, part, length, rate))
+            await player.play(plan.schedule(seed, part, seconds * share, rate, murders))
             await _ends(server, player, room)
         finally:
             player.close()
@@ -97,7 +98,7 @@ async def _whole(server, seed, seconds, rate, room, say):
 
 async def _used_once(server):
     """What there is once the server has made the folders that it keeps."""
-    player = Player(server.ports)
+    player = Player(server)
     first = plan.Operation(0, 0, "upload", plan.NAMES[0], {"environment": "binary", "threads": 1, "by": "zip", "version": "v"})
     try:
         await player.perform(first)
@@ -191,7 +192,7 @@ def _storm(seed, room, rate, number, say):
     server = Server(**plan.COMMON, **plan.SETTINGS[room]).start()
 
     async def play():
-        player = Player(server.ports)
+        player = Player(server)
         playing = asyncio.ensure_future(player.play(plan.schedule(seed, number.name, 12, rate)))
         try:
             await asyncio.sleep(after)
