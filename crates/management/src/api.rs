@@ -8,19 +8,27 @@
 mod answer;
 mod body;
 mod guard;
+mod query;
+mod refusal;
+mod routes;
 mod server;
+mod v1;
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
+use tinyfaas_model::{CallRegistry, GatewayStatus, Moment};
 
-use crate::manager::{Manager, Source};
-use crate::request::Fields;
+use crate::archive::{Formats, Subfolder};
+use crate::manager::{Manager, Order, Progress, Source, UploadSlot};
+use crate::request::{Fields, Wanted};
 
-use self::answer::{AnswerBody, Format, Refusal};
+use self::answer::AnswerBody;
 use self::body::BodyReader;
 use self::guard::Hosts;
+use self::refusal::{Format, Refusal};
+use self::routes::Operation;
 
 pub use self::server::serve;
 
@@ -36,55 +44,23 @@ pub struct Endpoints {
     pub grpc: Option<u16>,
 }
 
+/// What management shows of the rest of the server.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where functions are called.
+    pub endpoints: Endpoints,
+    /// The asynchronous calls that are known.
+    pub calls: Arc<dyn CallRegistry>,
+    /// How busy the gateway is, where it tells.
+    pub gateway: Option<Arc<dyn GatewayStatus>>,
+}
+
 /// What all requests share.
 struct Api {
     manager: Arc<Manager>,
-    endpoints: Endpoints,
+    surroundings: Surroundings,
     hosts: Hosts,
-}
-
-/// What can be asked of management.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Call {
-    Upload,
-    UploadUrl,
-    Delete,
-    List,
-    Wipe,
-    Logs,
-}
-
-impl Call {
-    const ALL: [Self; 6] =
-        [Self::Upload, Self::UploadUrl, Self::Delete, Self::List, Self::Wipe, Self::Logs];
-
-    const fn path(self) -> &'static str {
-        match self {
-            Self::Upload => "/upload",
-            Self::UploadUrl => "/uploadURL",
-            Self::Delete => "/delete",
-            Self::List => "/list",
-            Self::Wipe => "/wipe",
-            Self::Logs => "/logs",
-        }
-    }
-
-    const fn allow(self) -> &'static str {
-        match self {
-            Self::Upload | Self::UploadUrl | Self::Delete | Self::Wipe => "POST",
-            Self::List | Self::Logs => "GET, HEAD",
-        }
-    }
-
-    fn find(path: &str, method: &Method) -> Result<Self, Refusal> {
-        let Some(call) = Self::ALL.into_iter().find(|call| call.path() == path) else {
-            return Err(Refusal::no_such_path(path));
-        };
-        if !call.allow().split(", ").any(|allowed| allowed == method.as_str()) {
-            return Err(Refusal::wrong_method(call.path(), method, call.allow()));
-        }
-        Ok(call)
-    }
+    started: Moment,
 }
 
 impl Api {
@@ -96,10 +72,11 @@ impl Api {
         stop: server::Stop,
     ) -> Response<AnswerBody> {
         let (head, body) = request.into_parts();
+        let format = Format::of(head.uri.path(), &head.headers);
         let mut body = BodyReader::new(&head, body, self.manager.config(), stop);
         let outcome = self.carry_out(port, &head, &mut body).await;
         body.leave();
-        outcome.unwrap_or_else(|refusal| refusal.into_response(Format::of(&head.headers)))
+        outcome.unwrap_or_else(|refusal| refusal.into_response(format))
     }
 
     async fn carry_out(
@@ -109,16 +86,29 @@ impl Api {
         body: &mut BodyReader,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let host = self.hosts.check(head, port)?;
-        match Call::find(head.uri.path(), &head.method)? {
-            Call::Upload => self.upload(&host, body).await,
-            Call::UploadUrl => self.upload_url(&host, body).await,
-            Call::Delete => self.delete(body).await,
-            Call::List => Ok(answer::lines(self.manager.names())),
-            Call::Wipe => {
+        let asked = routes::find(head.uri.path(), &head.method)?;
+        match asked.operation {
+            Operation::Upload => self.upload(&host, body).await,
+            Operation::UploadUrl => self.upload_url(&host, body).await,
+            Operation::Delete => self.delete(body).await,
+            Operation::List => Ok(answer::lines(self.manager.names())),
+            Operation::Wipe => {
                 self.manager.wipe().await?;
                 Ok(answer::text(String::new()))
             }
-            Call::Logs => self.logs(head.uri.query().unwrap_or_default()),
+            Operation::Logs => self.logs(head.uri.query().unwrap_or_default()),
+            Operation::Index => self.index(head),
+            Operation::Server => self.server(port, head),
+            Operation::ListFunctions => self.list_functions(&host, head),
+            Operation::DeleteFunctions => self.delete_functions(head).await,
+            Operation::GetFunction => self.get_function(&host, asked.variable, head),
+            Operation::PutFunction => self.put_function(&host, asked.variable, head, body).await,
+            Operation::DeleteFunction => self.delete_function(asked.variable, head).await,
+            Operation::ListCalls => self.list_calls(head),
+            Operation::GetCall => self.get_call(asked.variable, head),
+            Operation::CancelCall => self.cancel_call(asked.variable, head),
+            Operation::Healthy => self.healthy(head),
+            Operation::Ready => self.ready(head),
         }
     }
 
@@ -127,14 +117,13 @@ impl Api {
         host: &str,
         body: &mut BodyReader,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let slot = self.manager.upload_slot().ok_or_else(|| self.too_many_uploads())?;
+        let slot = self.upload_slot()?;
         let (rest, archive) = body.upload().await?;
         let fields = Fields::parse(&rest.json)?;
         let wanted = fields.wanted(self.manager.config())?;
         fields.require_zip(rest.has_zip)?;
-        let name = wanted.name.clone();
-        self.manager.deploy(slot, wanted, Source::Zip(archive)).await?;
-        Ok(answer::lines(self.endpoints.urls(host, name.as_str())))
+        let source = Source::Sent { archive, subfolder: Subfolder::default() };
+        self.deploy_as_ever(host, slot, wanted, source).await
     }
 
     async fn upload_url(
@@ -142,13 +131,26 @@ impl Api {
         host: &str,
         body: &mut BodyReader,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let slot = self.manager.upload_slot().ok_or_else(|| self.too_many_uploads())?;
+        let slot = self.upload_slot()?;
         let fields = Fields::parse(&body.whole().await?)?;
         let wanted = fields.wanted(self.manager.config())?;
         let from = fields.url_source()?;
+        self.deploy_as_ever(host, slot, wanted, Source::Url(from)).await
+    }
+
+    /// A deploy of which the original's clients hear when it is done.
+    async fn deploy_as_ever(
+        &self,
+        host: &str,
+        slot: UploadSlot,
+        wanted: Wanted,
+        source: Source,
+    ) -> Result<Response<AnswerBody>, Refusal> {
         let name = wanted.name.clone();
-        self.manager.deploy(slot, wanted, Source::Url(from)).await?;
-        Ok(answer::lines(self.endpoints.urls(host, name.as_str())))
+        let (formats, progress) = (Formats::Zip, Progress::default());
+        self.manager.deploy(Order { slot, wanted, source, formats, progress }).await?;
+        let urls = self.surroundings.endpoints.by_protocol(host, name.as_str());
+        Ok(answer::lines(urls.map(|(_, url)| url)))
     }
 
     async fn delete(&self, body: &mut BodyReader) -> Result<Response<AnswerBody>, Refusal> {
@@ -164,25 +166,24 @@ impl Api {
         Ok(answer::log(reader))
     }
 
-    fn too_many_uploads(&self) -> Refusal {
-        Refusal::too_many_uploads(self.manager.config().uploads_max)
+    fn upload_slot(&self) -> Result<UploadSlot, Refusal> {
+        let uploads_max = self.manager.config().uploads_max;
+        self.manager.upload_slot().ok_or_else(|| Refusal::too_many_uploads(uploads_max))
     }
 }
 
 impl Endpoints {
-    fn urls(self, host: &str, name: &str) -> Vec<String> {
-        [("coap", self.coap), ("http", self.http), ("grpc", self.grpc)]
-            .into_iter()
-            .filter_map(|(scheme, port)| Some(format!("{scheme}://{host}:{}/{name}", port?)))
-            .collect()
+    /// The URLs of a function, each with its protocol's name.
+    fn by_protocol(self, host: &str, name: &str) -> impl Iterator<Item = (&'static str, String)> {
+        [("coap", self.coap), ("http", self.http), ("grpc", self.grpc)].into_iter().filter_map(
+            move |(scheme, port)| Some((scheme, format!("{scheme}://{host}:{}/{name}", port?))),
+        )
     }
 }
 
 /// The first value of a key in a query.
-fn query_value(query: &str, wanted: &str) -> Option<String> {
-    // The URL parser knows how queries are encoded; the host is of no matter.
-    let url = reqwest::Url::parse(&format!("http://localhost/?{query}")).ok()?;
-    url.query_pairs().find(|(key, _)| key == wanted).map(|(_, value)| value.into_owned())
+fn query_value(text: &str, wanted: &str) -> Option<String> {
+    query::pairs(text).into_iter().find(|(key, _)| key == wanted).map(|(_, value)| value)
 }
 
 #[cfg(test)]

@@ -51,6 +51,11 @@ pub struct ManagementConfig {
     pub threads_max: usize,
     /// What an archive may hold.
     pub archive: ArchiveLimits,
+    /// What is kept of what a deploy printed, in bytes: its end. Default 64 KiB.
+    pub build_output_bytes_max: usize,
+    /// Lines of a deploy's output that wait for a client who follows it; more are
+    /// left out. Default 1024.
+    pub progress_lines_max: usize,
     /// How long a download may take as a whole. Default 60 s.
     pub download_timeout: Duration,
     /// How long its connection may take. Default 10 s.
@@ -125,6 +130,8 @@ impl ManagementConfig {
             stop_grace: Duration::from_secs(10),
             threads_max: 256,
             archive: ArchiveLimits::default(),
+            build_output_bytes_max: 64 << 10,
+            progress_lines_max: 1024,
             download_timeout: Duration::from_secs(60),
             download_connect_timeout: Duration::from_secs(10),
             download_redirects_max: 5,

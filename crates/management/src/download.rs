@@ -48,7 +48,7 @@ pub(crate) enum DownloadError {
     },
     /// What came is no archive.
     #[error("what {host} sent cannot be unpacked: {why}")]
-    NotAZip {
+    NoArchive {
         /// Whose.
         host: String,
         /// What is wrong with it.

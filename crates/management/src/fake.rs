@@ -10,11 +10,14 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
+use parking_lot::Mutex;
 use tinyfaas_model::{
-    Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, FunctionCounters,
-    FunctionSpec, Handler, HandlerError, HandlerId, HandlerSet, Health, Invocation, LogSink, Place,
-    Reply, RuntimeStatus, Usage,
+    Artifact, Backend, BoxFuture, BuildError, CallId, CallPage, CallQuery, CallRecord,
+    CallRegistry, CallResult, CallState, Cancelling, DeployError, Deployment, FunctionCounters,
+    FunctionName, FunctionSpec, Handler, HandlerError, HandlerId, HandlerSet, Health, Invocation,
+    LogSink, Moment, Place, Reply, Runtime, RuntimeStatus, Usage,
 };
 use tokio::sync::{Semaphore, watch};
 use zip::write::SimpleFileOptions;
@@ -22,11 +25,17 @@ use zip::write::SimpleFileOptions;
 pub(crate) struct FakeBackend {
     events: watch::Sender<Vec<String>>,
     gate: Semaphore,
+    /// What it says when asked whether it can start handlers.
+    pub(crate) problem: Mutex<Option<String>>,
 }
 
 impl FakeBackend {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { events: watch::Sender::new(Vec::new()), gate: Semaphore::new(0) })
+        Arc::new(Self {
+            events: watch::Sender::new(Vec::new()),
+            gate: Semaphore::new(0),
+            problem: Mutex::default(),
+        })
     }
 
     pub(crate) fn open_gate(&self) {
@@ -59,7 +68,16 @@ impl Backend for FakeBackend {
     }
 
     fn runtimes(&self) -> Vec<RuntimeStatus> {
-        Vec::new()
+        let found = |runtime| match runtime {
+            Runtime::Python3 => Ok("Python 3.11.2".to_owned()),
+            _ => Err("install it".to_owned()),
+        };
+        let status = |runtime| RuntimeStatus { runtime, found: found(runtime) };
+        Runtime::ALL.map(status).to_vec()
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.problem.lock().clone()
     }
 
     fn build<'a>(
@@ -166,6 +184,71 @@ impl Handler for FakeHandler {
         _place: Place,
     ) -> BoxFuture<'static, Result<Reply, HandlerError>> {
         Box::pin(async { Ok(Reply::from_bytes("never called")) })
+    }
+}
+
+/// Calls of which there are as many as a test has put there.
+#[derive(Default)]
+pub(crate) struct FakeCalls {
+    /// The newest last.
+    pub(crate) calls: Mutex<Vec<CallRecord>>,
+}
+
+impl FakeCalls {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// One more call of this function.
+    pub(crate) fn add(&self, function: &str, state: CallState) -> CallId {
+        let mut calls = self.calls.lock();
+        let now = Moment { wall: SystemTime::now(), steady: Instant::now() };
+        let id = CallId::random();
+        let number = calls.len() as u64;
+        calls.push(CallRecord {
+            id,
+            number,
+            function: FunctionName::parse(function).unwrap(),
+            state,
+            accepted: now,
+            started: (state != CallState::Waiting).then_some(now),
+            ended: state.has_ended().then_some(now),
+            problem: None,
+            result: CallResult::None,
+        });
+        id
+    }
+}
+
+impl CallRegistry for FakeCalls {
+    fn list(&self, query: &CallQuery) -> CallPage {
+        let calls = self.calls.lock();
+        let wanted = |call: &&CallRecord| {
+            query.function.as_ref().is_none_or(|name| *name == call.function)
+                && query.state.is_none_or(|state| state == call.state)
+                && query.before.is_none_or(|before| call.number < before)
+        };
+        let mut found: Vec<_> = calls.iter().rev().filter(wanted).cloned().collect();
+        let more = found.len() > query.limit;
+        found.truncate(query.limit);
+        let next = found.last().filter(|_| more).map(|call| call.number);
+        CallPage { calls: found, next }
+    }
+
+    fn get(&self, id: CallId) -> Option<CallRecord> {
+        self.calls.lock().iter().find(|call| call.id == id).cloned()
+    }
+
+    fn cancel(&self, id: CallId) -> Cancelling {
+        let mut calls = self.calls.lock();
+        let Some(call) = calls.iter_mut().find(|call| call.id == id) else {
+            return Cancelling::Unknown;
+        };
+        if call.state.has_ended() && call.state != CallState::Cancelled {
+            return Cancelling::TooLate(call.clone());
+        }
+        call.state = CallState::Cancelled;
+        Cancelling::Cancelled(call.clone())
     }
 }
 

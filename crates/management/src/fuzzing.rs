@@ -8,7 +8,7 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use crate::archive::{self, Subfolder};
+use crate::archive::{self, Formats, Subfolder};
 use crate::config::ManagementConfig;
 use crate::request::Fields;
 use crate::settings::Settings;
@@ -37,7 +37,14 @@ pub fn archive(data: &[u8]) {
     fs::remove_file(place.join("packed")).expect("it is there");
     let into = place.join("into");
     let top = Subfolder::default();
-    let unpacked = archive::unpack(packed, into.clone(), &top, &limits, &AtomicBool::new(false));
+    let unpacked = archive::unpack(
+        packed,
+        Formats::ZipOrTarGz,
+        into.clone(),
+        &top,
+        &limits,
+        &AtomicBool::new(false),
+    );
     let left = names(&place);
     match unpacked {
         Ok(folder) => {

@@ -8,36 +8,39 @@
 //! half done. Changes of one name take turns; those of different names do not
 //! wait for each other.
 
+mod deploying;
 mod outcome;
+mod progress;
 mod retirement;
 mod turns;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+#[cfg(test)]
+use tinyfaas_model::LogSink;
 use tinyfaas_model::{
-    Backend, Deployment, FunctionCounters, FunctionName, FunctionSpec, LogSink, Route, RoutesWriter,
+    Backend, Deployment, FunctionCounters, FunctionName, FunctionSpec, RoutesWriter,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::archive::{self, Folder, Subfolder, UnpackError};
 use crate::config::ManagementConfig;
-use crate::download::{DownloadError, Downloaded, download};
-use crate::logs::{FunctionLog, LogReader, Logs};
-use crate::request::{UrlSource, Wanted};
-use crate::settings::Settings;
-use crate::spool::Spooled;
+use crate::logs::{LogReader, Logs};
 
+pub(crate) use self::deploying::{Deployed, Order, Source};
 pub(crate) use self::outcome::{DeleteError, UploadError};
+pub(crate) use self::progress::{BuildReport, Progress, Step};
 use self::retirement::Retirement;
 use self::turns::{QueuedTurn, Turns};
+pub(crate) use self::view::FunctionView;
 
 /// Takes functions in, replaces them and removes them.
 pub struct Manager {
@@ -66,20 +69,18 @@ struct Live {
     spec: Arc<FunctionSpec>,
     deployment: Box<dyn Deployment>,
     counters: Arc<FunctionCounters>,
+    /// When it went live.
+    deployed: SystemTime,
+    /// Successful deploys of this name, this one included.
+    version: u64,
+    /// Of the last try to deploy this name.
+    report: Arc<BuildReport>,
 }
 
 /// The right to be one of the uploads that run at a time.
 #[derive(Debug)]
 pub(crate) struct UploadSlot {
     _permit: OwnedSemaphorePermit,
-}
-
-/// Where a function's archive comes from.
-pub(crate) enum Source {
-    /// It came with the request.
-    Zip(Spooled),
-    /// It is to be downloaded.
-    Url(UrlSource),
 }
 
 impl Manager {
@@ -174,37 +175,6 @@ impl Manager {
         self.state.lock().live.keys().cloned().collect()
     }
 
-    /// Deploys a function and returns when it takes calls. Its turn is taken with
-    /// the first poll; it goes on if its caller goes away.
-    pub(crate) async fn deploy(
-        self: &Arc<Self>,
-        slot: UploadSlot,
-        wanted: Wanted,
-        source: Source,
-    ) -> Result<(), UploadError> {
-        let turn = self.turns.queue(&wanted.name).await;
-        let manager = Arc::clone(self);
-        let mut stop = self.stop.subscribe();
-        let (answer, answered) = oneshot::channel();
-        tokio::spawn(async move {
-            let _slot = slot;
-            let name = wanted.name.clone();
-            let stopped = async {
-                // The sender is in the manager, which this task holds.
-                drop(stop.wait_for(|stop| *stop).await);
-            };
-            let outcome = tokio::select! {
-                biased;
-                () = stopped => Err(UploadError::Stopping),
-                outcome = manager.deploy_in_turn(turn, wanted, source) => outcome,
-            };
-            if let Err(Err(error)) = answer.send(outcome) {
-                tracing::warn!(function = %name, %error, "not deployed, and nobody waits for the answer");
-            }
-        });
-        answered.await.unwrap_or_else(|_| Err(UploadError::Fault("the deploy broke off".into())))
-    }
-
     /// Deletes a function and returns when nothing of it is left. Its running
     /// calls have the configured time to end.
     pub(crate) async fn delete(self: &Arc<Self>, name: FunctionName) -> Result<(), DeleteError> {
@@ -252,110 +222,6 @@ impl Manager {
         self.logs.open(&name).0.sink()
     }
 
-    async fn deploy_in_turn(
-        self: &Arc<Self>,
-        turn: QueuedTurn,
-        wanted: Wanted,
-        source: Source,
-    ) -> Result<(), UploadError> {
-        let _turn = turn.await;
-        let name = wanted.name.clone();
-        let (folder, settings) = match source {
-            Source::Zip(archive) => self.unpack(&name, archive, Subfolder::default()).await?,
-            Source::Url(from) => self.fetch(&name, from).await?,
-        };
-        let spec = Arc::new(wanted.complete(settings, &self.config)?);
-        let log = OpenLog::new(&self.logs, &spec.name);
-        let counters = self.counters(&name);
-        let built = Instant::now();
-        let artifact = match self.backend.build(folder.into_path(), &spec, log.sink()).await {
-            Ok(artifact) => artifact,
-            Err(error) => {
-                counters.builds.failed.fetch_add(1, Ordering::Relaxed);
-                return Err(error.into());
-            }
-        };
-        counters.builds.succeeded.observe(built.elapsed());
-        let of_handlers = Arc::clone(&counters);
-        let deployment =
-            self.backend.deploy(artifact, Arc::clone(&spec), log.sink(), of_handlers).await?;
-        self.go_live(Live { spec, deployment, counters }, log)
-    }
-
-    /// Downloads and unpacks. A download that is no archive is not the request's
-    /// fault, as an upload would be.
-    async fn fetch(
-        &self,
-        name: &FunctionName,
-        from: UrlSource,
-    ) -> Result<(Folder, Settings), UploadError> {
-        let Downloaded { archive, host } = download(&from.url, &self.config).await?;
-        self.unpack(name, archive, from.subfolder).await.map_err(|error| match error {
-            UploadError::Unpack(UnpackError::NotAZip(why)) => {
-                DownloadError::NotAZip { host, why }.into()
-            }
-            other => other,
-        })
-    }
-
-    /// Unpacks an archive and reads the folder's settings, on a thread of its own,
-    /// which ends early if this future is dropped.
-    async fn unpack(
-        &self,
-        name: &FunctionName,
-        archive: Spooled,
-        subfolder: Subfolder,
-    ) -> Result<(Folder, Settings), UploadError> {
-        let number = self.next_folder.fetch_add(1, Ordering::Relaxed);
-        let into = self.config.spool_dir.join(format!("{name}-{number}"));
-        let config = self.config.clone();
-        let cancel = CancelOnDrop(Arc::default());
-        let cancelled = Arc::clone(&cancel.0);
-        let running = self.stop.subscribe();
-        let unpacking = tokio::task::spawn_blocking(move || {
-            let archive = archive.into_file();
-            let unpacked = archive::unpack(archive, into, &subfolder, &config.archive, &cancelled);
-            let outcome = unpacked.map_err(UploadError::from).and_then(|folder| {
-                let settings = Settings::read(folder.path(), &config)?;
-                Ok((folder, settings))
-            });
-            drop(running);
-            outcome
-        });
-        match unpacking.await {
-            Ok(outcome) => outcome,
-            Err(error) => Err(UploadError::Fault(error.to_string())),
-        }
-    }
-
-    /// Where the function is counted: what replaces it goes on counting there.
-    fn counters(&self, name: &FunctionName) -> Arc<FunctionCounters> {
-        let state = self.state.lock();
-        state.live.get(name).map(|live| Arc::clone(&live.counters)).unwrap_or_default()
-    }
-
-    /// Gives the function its new route. The old handlers take no new call from
-    /// here on and go when those that run have ended.
-    fn go_live(self: &Arc<Self>, new: Live, log: OpenLog<'_>) -> Result<(), UploadError> {
-        let mut state = self.state.lock();
-        if state.stopping {
-            self.retire(&mut state, new, Duration::ZERO);
-            return Err(UploadError::Stopping);
-        }
-        let name = new.spec.name.clone();
-        let handlers = new.deployment.handlers();
-        let (function, counters) = (Arc::clone(&new.spec), Arc::clone(&new.counters));
-        state.routes.put(Arc::new(Route { function, handlers, counters }));
-        log.keep();
-        tracing::info!(function = %name, env = %new.spec.runtime, threads = new.spec.threads, "deployed");
-        if let Some(old) = state.live.insert(name, new) {
-            old.deployment.handlers().hand_over();
-            let patience = old.spec.limits.call_deadline;
-            self.retire(&mut state, old, patience);
-        }
-        Ok(())
-    }
-
     async fn delete_in_turn(
         self: &Arc<Self>,
         turn: QueuedTurn,
@@ -397,46 +263,6 @@ impl Manager {
             manager.state.lock().retiring.remove(&number);
         });
         state.retiring.insert(number, (name, retirement));
-    }
-}
-
-/// A function's log while it is being deployed: one that is new goes again
-/// unless the deploy succeeds.
-struct OpenLog<'a> {
-    logs: &'a Logs,
-    name: FunctionName,
-    log: Arc<FunctionLog>,
-    remove: bool,
-}
-
-impl<'a> OpenLog<'a> {
-    fn new(logs: &'a Logs, name: &FunctionName) -> Self {
-        let (log, is_new) = logs.open(name);
-        Self { logs, name: name.clone(), log, remove: is_new }
-    }
-
-    fn sink(&self) -> Arc<dyn LogSink> {
-        self.log.sink()
-    }
-
-    fn keep(mut self) {
-        self.remove = false;
-    }
-}
-
-impl Drop for OpenLog<'_> {
-    fn drop(&mut self) {
-        if self.remove {
-            self.logs.remove(&self.name);
-        }
-    }
-}
-
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -123,6 +123,31 @@ impl Fields {
         serde_json::from_slice(json).map_err(|error| not_read(json, &error))
     }
 
+    /// The same of the function of this name, whatever else they call it.
+    pub(crate) fn named(self, name: String) -> Self {
+        Self { name: Value::String(name), ..self }
+    }
+
+    /// Takes a field that came as text, such as a form's or a query's. A further
+    /// one of `envs` is added to those before; one of the others takes their place.
+    pub(crate) fn add_text(&mut self, key: &'static str, text: &str) {
+        let value = Value::String(text.to_owned());
+        match key {
+            "env" => self.env = value,
+            "threads" => {
+                let number = text.parse::<serde_json::Number>().map(Value::Number);
+                self.threads = number.unwrap_or(value);
+            }
+            "envs" => match &mut self.envs {
+                Value::Array(envs) => envs.push(value),
+                other => *other = Value::Array(vec![value]),
+            },
+            "url" => self.url = value,
+            "subfolder_path" => self.subfolder_path = value,
+            _ => unreachable!("callers know the fields by heart"),
+        }
+    }
+
     /// The function's name.
     pub(crate) fn name(&self) -> Result<FunctionName, RequestError> {
         let name = text("name", &self.name)?
@@ -157,8 +182,13 @@ impl Fields {
     pub(crate) fn url_source(&self) -> Result<UrlSource, RequestError> {
         let url = text("url", &self.url)?
             .ok_or(RequestError::Missing { key: "url", what: "where the zip archive lies" })?;
+        Ok(UrlSource { url: url.to_owned(), subfolder: self.subfolder()? })
+    }
+
+    /// The function's folder in the archive.
+    pub(crate) fn subfolder(&self) -> Result<Subfolder, RequestError> {
         let subfolder = text("subfolder_path", &self.subfolder_path)?.unwrap_or_default();
-        Ok(UrlSource { url: url.to_owned(), subfolder: Subfolder::parse(subfolder)? })
+        Ok(Subfolder::parse(subfolder)?)
     }
 }
 

@@ -180,6 +180,9 @@ pub trait Backend: Send + Sync {
     /// Which environments can be used.
     fn runtimes(&self) -> Vec<RuntimeStatus>;
 
+    /// Why it can start no handlers now, as a sentence; none if it can.
+    fn problem(&self) -> Option<String>;
+
     /// Makes a folder ready to run: checks it, installs its dependencies. The
     /// folder is the backend's from here on: it is removed when the build fails
     /// and when its deployment is destroyed. Dropping the future gives the build

@@ -205,6 +205,10 @@ impl Backend for ProcessBackend {
         self.interpreters.statuses()
     }
 
+    fn problem(&self) -> Option<String> {
+        self.spawner.problem()
+    }
+
     fn build<'a>(
         &'a self,
         folder: PathBuf,

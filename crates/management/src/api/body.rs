@@ -102,6 +102,16 @@ impl BodyReader {
         Ok((filter.finish()?, spool.finish().await?))
     }
 
+    /// An archive, spooled as it comes.
+    pub(super) async fn archive(&mut self) -> Result<Spooled, BodyReadError> {
+        let bytes_max = self.config.archive.packed_bytes_max;
+        let mut spool = SpoolFile::create(&self.config.spool_dir, bytes_max).await?;
+        while let Some(part) = self.next().await? {
+            spool.write(&part).await?;
+        }
+        Ok(spool.finish().await?)
+    }
+
     /// Reads what nobody wants, for a while and in the background: a client that
     /// is still sending would lose the answer if the connection were closed.
     pub(super) fn leave(self) {

@@ -8,11 +8,12 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tinyfaas_model::Moment;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -21,7 +22,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use crate::manager::Manager;
 
 use super::guard::Hosts;
-use super::{Api, Endpoints};
+use super::{Api, Surroundings};
 
 /// How long accepting pauses when the system refuses: it is out of files, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -44,12 +45,13 @@ impl Stop {
 pub async fn serve(
     listeners: Vec<TcpListener>,
     manager: Arc<Manager>,
-    endpoints: Endpoints,
+    surroundings: Surroundings,
     shutdown: impl Future<Output = ()>,
 ) {
     let hosts = Hosts::new(&manager.config().allowed_hosts);
     let places = Arc::new(Semaphore::new(manager.config().connections_max));
-    let api = Arc::new(Api { manager: Arc::clone(&manager), endpoints, hosts });
+    let started = Moment { wall: SystemTime::now(), steady: Instant::now() };
+    let api = Arc::new(Api { manager: Arc::clone(&manager), surroundings, hosts, started });
     let stop = watch::Sender::new(false);
     for listener in listeners {
         let (api, places, stop) = (Arc::clone(&api), Arc::clone(&places), Stop(stop.subscribe()));

@@ -11,24 +11,25 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::config::ManagementConfig;
-use crate::fake::{FakeBackend, zip_of};
+use crate::fake::{FakeBackend, FakeCalls, zip_of};
 
 use super::*;
 
-struct World {
-    dir: TempDir,
-    port: u16,
-    backend: Arc<FakeBackend>,
-    manager: Arc<Manager>,
-    routes: Routes,
-    stop: oneshot::Sender<()>,
-    served: JoinHandle<()>,
+pub(super) struct World {
+    pub(super) dir: TempDir,
+    pub(super) port: u16,
+    pub(super) backend: Arc<FakeBackend>,
+    pub(super) manager: Arc<Manager>,
+    pub(super) routes: Routes,
+    pub(super) calls: Arc<FakeCalls>,
+    pub(super) stop: oneshot::Sender<()>,
+    pub(super) served: JoinHandle<()>,
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
 }
 
 impl Answer {
@@ -46,7 +47,7 @@ impl Answer {
     }
 
     #[track_caller]
-    fn check(&self, status: u16, part: &str) {
+    pub(super) fn check(&self, status: u16, part: &str) {
         assert!(
             self.status == status && self.body.contains(part),
             "{status} {part:?} expected, but {} {:?}",
@@ -70,11 +71,11 @@ fn unchunked(mut body: &str) -> String {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    async fn with(change: impl FnOnce(&mut ManagementConfig)) -> Self {
+    pub(super) async fn with(change: impl FnOnce(&mut ManagementConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = ManagementConfig::new(dir.path().join("spool"), dir.path().join("logs"));
         change(&mut config);
@@ -86,22 +87,30 @@ impl World {
         let endpoints = Endpoints { http: Some(8000), coap: Some(5683), grpc: None };
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { drop(stopped.await) };
-        let served = tokio::spawn(serve(vec![listener], manager.clone(), endpoints, shutdown));
-        Self { dir, port, backend, manager, routes, stop, served }
+        let calls = FakeCalls::new();
+        let surroundings = Surroundings { endpoints, calls: calls.clone(), gateway: None };
+        let served = tokio::spawn(serve(vec![listener], manager.clone(), surroundings, shutdown));
+        Self { dir, port, backend, manager, routes, calls, stop, served }
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
     }
 
     /// Sends these bytes and reads to the end of the connection.
-    async fn raw(&self, request: &[u8]) -> Answer {
+    pub(super) async fn raw(&self, request: &[u8]) -> Answer {
         let mut stream = self.connect().await;
         stream.write_all(request).await.unwrap();
         read_answer(&mut stream).await
     }
 
-    async fn send(&self, method: &str, target: &str, headers: &str, body: &str) -> Answer {
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &str,
+        body: &str,
+    ) -> Answer {
         let length = body.len();
         let request = format!(
             "{method} {target} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n\
@@ -111,16 +120,16 @@ impl World {
         self.raw(request.as_bytes()).await
     }
 
-    async fn post(&self, path: &str, body: &str) -> Answer {
+    pub(super) async fn post(&self, path: &str, body: &str) -> Answer {
         let form = "Content-Type: application/x-www-form-urlencoded\r\n";
         self.send("POST", path, form, body).await
     }
 
-    async fn get(&self, target: &str) -> Answer {
+    pub(super) async fn get(&self, target: &str) -> Answer {
         self.send("GET", target, "", "").await
     }
 
-    fn spooled(&self) -> usize {
+    pub(super) fn spooled(&self) -> usize {
         std::fs::read_dir(self.dir.path().join("spool")).map_or(0, Iterator::count)
     }
 }

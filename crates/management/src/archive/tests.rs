@@ -136,7 +136,7 @@ fn run(bytes: &[u8], subfolder: &str, limits: &ArchiveLimits) -> Result<Unpacked
     archive.seek(SeekFrom::Start(0)).unwrap();
     let into = dir.path().join("fn");
     let subfolder = Subfolder::parse(subfolder).unwrap();
-    let outcome = unpack(archive, into, &subfolder, limits, &AtomicBool::new(false));
+    let outcome = unpack(archive, Formats::Zip, into, &subfolder, limits, &AtomicBool::new(false));
     if outcome.is_err() {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "something is left behind");
     }
@@ -346,7 +346,7 @@ fn bombs_that_lie_are_refused() {
     let mut tree = Tree::create(&into, &limits, 1 << 20).unwrap_or_else(|error| panic!("{error}"));
     let endless = &mut io::repeat(0);
     let outcome = tree.file(&["zeros"], None, endless, &AtomicBool::new(false));
-    let error = outcome.map_err(|error| error.of_entry(b"zeros")).unwrap_err();
+    let error = outcome.map_err(|error| error.of_entry(b"zeros", |e| panic!("{e}"))).unwrap_err();
     assert!(matches!(error, UnpackError::TooLarge(_)), "{error}");
 }
 
@@ -394,7 +394,8 @@ fn it_can_be_cancelled() {
     archive.write_all(&zip(|zip| file(zip, "fn.py", b""))).unwrap();
     let (into, limits) = (dir.path().join("fn"), ArchiveLimits::default());
     let cancelled = AtomicBool::new(true);
-    let error = unpack(archive, into, &Subfolder::default(), &limits, &cancelled).unwrap_err();
+    let error = unpack(archive, Formats::Zip, into, &Subfolder::default(), &limits, &cancelled)
+        .unwrap_err();
     assert!(matches!(error, UnpackError::Cancelled), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::config::ArchiveLimits;
 
 use super::links::{self, Link};
-use super::{UnpackError, io_error, read_error, refused, too_large, too_many_entries};
+use super::{UnpackError, io_error, refused, too_large, too_many_entries};
 
 /// How much is read at a time, and between two looks at the stop sign.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -36,13 +36,21 @@ pub(super) struct Tree<'a> {
 /// Why an entry could not be taken over.
 pub(super) enum EntryError {
     Refused(String),
+    /// What it holds cannot be read.
+    Unreadable(io::Error),
     Whole(UnpackError),
 }
 
 impl EntryError {
-    pub(super) fn of_entry(self, name: &[u8]) -> UnpackError {
+    /// The error of the whole archive; what reading says depends on its kind.
+    pub(super) fn of_entry(
+        self,
+        name: &[u8],
+        unreadable: impl FnOnce(io::Error) -> UnpackError,
+    ) -> UnpackError {
         match self {
             Self::Refused(why) => refused(name, why),
+            Self::Unreadable(error) => unreadable(error),
             Self::Whole(error) => error,
         }
     }
@@ -110,6 +118,20 @@ impl<'a> Tree<'a> {
         file.set_permissions(Permissions::from_mode(mode)).map_err(|e| write_error(&path, e))
     }
 
+    /// A file that has been written before, for another name of it.
+    pub(super) fn written(&self, parts: &[&str]) -> Result<File, EntryError> {
+        let path = self.path(parts);
+        // No link has been made yet that could lead elsewhere.
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_file() => {}
+            _ => {
+                let why = "it is a hard link to no file that comes before it in the archive";
+                return Err(EntryError::Refused(why.to_owned()));
+            }
+        }
+        File::open(&path).map_err(|e| write_error(&path, e))
+    }
+
     /// A link; it is made by [`Tree::finish`].
     pub(super) fn link(
         &mut self,
@@ -123,7 +145,7 @@ impl<'a> Tree<'a> {
         }
         let mut target = Vec::new();
         let mut bounded = content.take(TARGET_BYTES_MAX + 1);
-        bounded.read_to_end(&mut target).map_err(|e| EntryError::Whole(read_error(e)))?;
+        bounded.read_to_end(&mut target).map_err(EntryError::Unreadable)?;
         if target.len() as u64 > TARGET_BYTES_MAX {
             return Err(EntryError::Refused("its target is longer than any path may be".into()));
         }
@@ -140,8 +162,10 @@ impl<'a> Tree<'a> {
         for link in &self.links {
             let parts: Vec<&str> = link.at.iter().map(String::as_str).collect();
             let path = self.path(&parts);
-            std::os::unix::fs::symlink(&link.target, &path)
-                .map_err(|e| write_error(&path, e).of_entry(link.at.join("/").as_bytes()))?;
+            let name = link.at.join("/");
+            std::os::unix::fs::symlink(&link.target, &path).map_err(|e| {
+                write_error(&path, e).of_entry(name.as_bytes(), io_error("making a link"))
+            })?;
         }
         Ok(())
     }
@@ -201,7 +225,7 @@ impl<'a> Tree<'a> {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(EntryError::Whole(read_error(error))),
+                Err(error) => return Err(EntryError::Unreadable(error)),
             };
             if cancelled.load(Ordering::Relaxed) {
                 return Err(UnpackError::Cancelled.into());

@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use tinyfaas_model::{Admission, Patience, Refusal, Routes, Runtime, WaitingRoom};
 
+use crate::archive::{Formats, Subfolder};
 use crate::fake::{FakeBackend, zip_of};
-use crate::request::Fields;
+use crate::request::{Fields, Wanted};
 use crate::spool::SpoolFile;
 
 use super::*;
@@ -41,13 +42,15 @@ impl World {
         let wanted = Fields::parse(body.as_bytes()).unwrap().wanted(self.manager.config()).unwrap();
         let mut spool = SpoolFile::create(&self.dir.path().join("spool"), 1 << 20).await.unwrap();
         spool.write(&zip_of(files)).await.unwrap();
-        (wanted, Source::Zip(spool.finish().await.unwrap()))
+        let archive = spool.finish().await.unwrap();
+        (wanted, Source::Sent { archive, subfolder: Subfolder::default() })
     }
 
     async fn upload(&self, name: &str, files: &[(&str, &str)]) -> Result<(), String> {
         let (wanted, source) = self.prepare(name, files).await;
         let slot = self.manager.upload_slot().unwrap();
-        self.manager.deploy(slot, wanted, source).await.map_err(|error| error.to_string())
+        let deployed = self.manager.deploy(order(slot, wanted, source)).await;
+        deployed.map(drop).map_err(|error| error.to_string())
     }
 
     async fn upload_version(&self, name: &str, version: &str) {
@@ -60,7 +63,8 @@ impl World {
         let slot = self.manager.upload_slot().unwrap();
         let manager = Arc::clone(&self.manager);
         tokio::spawn(async move {
-            manager.deploy(slot, wanted, source).await.map_err(|error| error.to_string())
+            let deployed = manager.deploy(order(slot, wanted, source)).await;
+            deployed.map(drop).map_err(|error| error.to_string())
         })
     }
 
@@ -98,6 +102,11 @@ impl World {
     fn check_events(&self, expected: &[&str]) {
         assert_eq!(self.backend.events(), expected);
     }
+}
+
+fn order(slot: UploadSlot, wanted: Wanted, source: Source) -> Order {
+    let (formats, progress) = (Formats::Zip, Progress::default());
+    Order { slot, wanted, source, formats, progress }
 }
 
 type Task = tokio::task::JoinHandle<Result<(), String>>;
