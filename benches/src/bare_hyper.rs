@@ -1,9 +1,8 @@
-//! The ceiling: an HTTP server that answers by itself, with no function behind.
+//! The ceiling: an HTTP server that echoes by itself, with no function behind.
 //!
 //! Owns that server and the process it runs in, so that it is to the load what
 //! the real server is: another process. Must not know what it is compared with.
 
-use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -20,9 +19,14 @@ use tokio::net::TcpListener;
 
 /// The hidden subcommand by which this program runs as that server.
 pub(crate) const SUBCOMMAND: &str = "bare-hyper";
-/// What it answers, and what every echo is asked: 64 bytes.
+/// What an echo is asked by default: 64 bytes.
 pub(crate) const PAYLOAD: &[u8; 64] =
     b"sixty-four bytes of text that a function gives back unchanged...";
+/// What an echo is asked: text of this length.
+pub(crate) fn body(bytes: usize) -> Vec<u8> {
+    PAYLOAD.iter().copied().cycle().take(bytes).collect()
+}
+
 /// As many as the machines that the figures are compared with have cores.
 const THREADS: usize = 2;
 
@@ -57,6 +61,11 @@ impl BareHyper {
             format!("the bare hyper server said {line:?} and not where it listens")
         })?;
         Ok(Self { address, child, stdin })
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -104,9 +113,8 @@ async fn accept(listener: TcpListener) {
     }
 }
 
-/// The body is read, as any gateway would have to.
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut body = request.into_body();
-    while let Some(Ok(_)) = body.frame().await {}
-    Ok(Response::new(Full::new(Bytes::from_static(PAYLOAD))))
+/// The body is read whole, as a gateway before most functions has to.
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let body = request.into_body().collect().await?.to_bytes();
+    Ok(Response::new(Full::new(body)))
 }

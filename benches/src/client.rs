@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::reply;
+use crate::reply::Reader;
 
 /// How long an answer may let wait, a deploy included.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,18 +63,19 @@ fn exchange(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> anyho
             .into_bytes();
     request.extend_from_slice(body);
     stream.write_all(&request)?;
+    let (mut reader, mut answer) = (Reader::new(), Vec::new());
     let (mut received, mut part) = (Vec::new(), [0; 4096]);
-    loop {
+    while !reader.is_whole() {
         let read = stream.read(&mut part)?;
         if read == 0 {
             bail!("the server closed the connection before it had replied");
         }
         received.extend_from_slice(&part[..read]);
-        if let Some(reply) = reply::parse(&received)? {
-            return Ok(Answer { status: reply.status, body: reply.body.into_owned() });
-        }
-        if received.len() > REPLY_BYTES_MAX {
+        let taken = reader.take(&received, |part| answer.extend_from_slice(part))?;
+        received.drain(..taken);
+        if answer.len() > REPLY_BYTES_MAX {
             bail!("the reply is longer than {REPLY_BYTES_MAX} bytes");
         }
     }
+    Ok(Answer { status: reader.status(), body: answer })
 }

@@ -1,87 +1,62 @@
-//! Counts latencies in buckets that are as fine as they must be.
+//! Counts latencies: a histogram of constant size, however many there were.
 //!
-//! Owns the buckets and percentiles. Must not know what was measured.
+//! Owns its precision and bounds. Must not know what was measured.
 
 use std::time::Duration;
 
-/// Buckets per doubling: a percentile is off by less than 1 in 128.
-const STEPS: u64 = 128;
-const STEP_BITS: u32 = STEPS.trailing_zeros();
-/// Longer latencies count as this, about 69 s.
-const NANOSECONDS_MAX: u64 = (1 << 36) - 1;
-const BUCKETS: usize = index(NANOSECONDS_MAX) + 1;
+use hdrhistogram::Histogram;
 
-/// How often each latency was seen; of constant size, however many there were.
+/// A percentile is off by less than 1 in 100.
+const SIGNIFICANT_DIGITS: u8 = 2;
+/// Longer latencies count as this; longer than any run lets a reply wait.
+const LONGEST: Duration = Duration::from_secs(2 * 60);
+
+/// How often each latency was seen.
 #[derive(Debug, Clone)]
 pub(crate) struct Latencies {
-    counts: Box<[u32]>,
-    total: u64,
+    nanoseconds: Histogram<u32>,
+    longest: Option<Duration>,
 }
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self { counts: vec![0; BUCKETS].into_boxed_slice(), total: 0 }
+        let most = u64::try_from(LONGEST.as_nanos()).expect("two minutes of nanoseconds fit");
+        let nanoseconds = Histogram::new_with_bounds(1, most, SIGNIFICANT_DIGITS)
+            .expect("the bounds are constant and far apart");
+        Self { nanoseconds, longest: None }
     }
 }
 
 impl Latencies {
     /// Counts one.
     pub(crate) fn add(&mut self, latency: Duration) {
-        let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.counts[index(nanoseconds.min(NANOSECONDS_MAX))] += 1;
-        self.total += 1;
+        self.nanoseconds.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+        self.longest = self.longest.max(Some(latency));
     }
 
     /// Adds what another has counted.
     pub(crate) fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
-            *mine += theirs;
-        }
-        self.total += other.total;
+        self.nanoseconds.add(&other.nanoseconds).expect("all have the same bounds");
+        self.longest = self.longest.max(other.longest);
+    }
+
+    /// The longest of all, exactly; `None` where there are none.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        self.longest
     }
 
     /// The latency that `share` (0 to 1) of all do not exceed; `None` where there
     /// are none.
     pub(crate) fn percentile(&self, share: f64) -> Option<Duration> {
-        // At most 2^53 are counted, so a float holds every rank.
-        let rank = ((self.total as f64 * share).ceil() as u64).max(1);
-        let mut seen = 0;
-        let bucket = self.counts.iter().position(|&count| {
-            seen += u64::from(count);
-            seen >= rank
-        })?;
-        Some(Duration::from_nanos(middle(bucket)))
+        let nanoseconds = self.nanoseconds.value_at_quantile(share);
+        // A bucket may end above the longest one that is in it.
+        self.longest.map(|longest| Duration::from_nanos(nanoseconds).min(longest))
     }
-}
-
-/// Below two times `STEPS` every nanosecond has its bucket; above, every doubling
-/// has `STEPS` of them.
-const fn index(nanoseconds: u64) -> usize {
-    let shift = (u64::BITS - nanoseconds.leading_zeros()).saturating_sub(STEP_BITS + 1);
-    (shift as u64 * STEPS + (nanoseconds >> shift)) as usize
-}
-
-fn middle(bucket: usize) -> u64 {
-    let bucket = bucket as u64;
-    let shift = (bucket / STEPS).saturating_sub(1);
-    let first = (bucket - shift * STEPS) << shift;
-    first + ((1 << shift) - 1) / 2
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn buckets_follow_each_other_and_hold_their_middle() {
-        for bucket in 0..BUCKETS {
-            assert_eq!(index(middle(bucket)), bucket);
-        }
-        for power in 0..36 {
-            let (below, at) = ((1_u64 << power) - 1, 1 << power);
-            assert_eq!(index(at) - index(below), 1, "around 2^{power}");
-        }
-    }
 
     /// Against the definition, on sorted numbers of many magnitudes.
     #[test]
@@ -101,16 +76,23 @@ mod tests {
         for (share, rank) in [(0.0, 0), (0.5, 4_999), (0.99, 9_899), (0.999, 9_989), (1.0, 9_999)] {
             let found = one.percentile(share).expect("some").as_nanos() as f64;
             let truth = numbers[rank] as f64;
-            assert!((found - truth).abs() <= truth / 128.0, "{share}: {found}, not {truth}");
+            assert!((found - truth).abs() <= truth / 100.0, "{share}: {found}, not {truth}");
         }
+        assert_eq!(one.longest(), Some(Duration::from_nanos(numbers[9_999])));
     }
 
     #[test]
     fn none_and_endless_ones() {
         let mut latencies = Latencies::default();
-        assert_eq!(latencies.percentile(0.5), None);
+        assert_eq!((latencies.percentile(0.5), latencies.longest()), (None, None));
+        latencies.add(Duration::ZERO);
+        assert_eq!(latencies.percentile(0.5), Some(Duration::ZERO));
         latencies.add(Duration::from_secs(1_000_000));
-        let longest = latencies.percentile(0.5).expect("one");
-        assert!(longest.as_secs() >= 68, "{longest:?}");
+        let longest = latencies.percentile(1.0).expect("one");
+        assert!(longest >= LONGEST, "{longest:?}");
+        let mut other = Latencies::default();
+        other.add(Duration::from_nanos(7));
+        other.merge(&latencies);
+        assert_eq!(other.longest(), Some(Duration::from_secs(1_000_000)));
     }
 }

@@ -1,21 +1,25 @@
 //! The load generator: connections that ask, wait, check, and ask again.
 //!
-//! Owns a run's connections, its clock and its count of wrong replies. Must not
-//! know which server answers. It shares the machine with that server, so it runs
-//! on one thread and does as little as it can.
+//! Owns a run's connections, its window and what is counted. Must not know which
+//! server answers. It shares the machine with that server, so it runs on one
+//! thread and does as little as it can.
+
+mod busy;
+mod conversation;
+mod pace;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::latency::Latencies;
-use crate::reply;
+use conversation::{Conversation, Verdict};
+use pace::Schedule;
 
 /// A connection that broke more often than this in a run is given up.
 const BREAKS_MAX: u32 = 16;
@@ -28,22 +32,34 @@ pub(crate) struct Target {
     /// The server.
     pub(crate) address: SocketAddr,
     /// A whole request, head and body.
-    pub(crate) request: Vec<u8>,
+    pub(crate) request: Bytes,
     /// The body of a right reply; its status is 200.
-    pub(crate) expected: Vec<u8>,
+    pub(crate) expected: Bytes,
 }
 
 impl Target {
     /// A POST of `body` that must come back unchanged.
     pub(crate) fn echo(address: SocketAddr, path: &str, body: &[u8]) -> Self {
+        // The original's Node handler reads only bodies that say what they are.
         let mut request = format!(
-            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: text/plain\r\n\
+             content-length: {}\r\n\r\n",
             body.len()
         )
         .into_bytes();
         request.extend_from_slice(body);
-        Self { address, request, expected: body.to_vec() }
+        Self { address, request: request.into(), expected: Bytes::copy_from_slice(body) }
     }
+}
+
+/// When a request begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As soon as the connection's last one is answered.
+    Closed,
+    /// So many a second, whether or not earlier ones are answered; latency counts
+    /// from when a request should have begun.
+    Open(u64),
 }
 
 /// How hard and how long.
@@ -51,6 +67,8 @@ impl Target {
 pub(crate) struct Plan {
     /// Connections at a time, each with one request at a time.
     pub(crate) connections: usize,
+    /// When requests begin.
+    pub(crate) pace: Pace,
     /// Not counted, at the start.
     pub(crate) warm_up: Duration,
     /// Counted.
@@ -62,8 +80,16 @@ pub(crate) struct Plan {
 pub(crate) struct Outcome {
     /// Right replies within the measured time.
     pub(crate) replies: u64,
-    /// Of every request begun within the measured time and answered rightly.
+    /// Right replies in all, warm-up included.
+    pub(crate) answered: u64,
+    /// Of every request to begin within the measured time and answered rightly. In
+    /// an open loop those that never began are in it with the time they waited.
     pub(crate) latencies: Latencies,
+    /// How much later than intended a free connection began: the generator's fault.
+    pub(crate) lateness: Latencies,
+    /// The share of the run in which the generator ran or waited for a processor;
+    /// `None` where the kernel does not say.
+    pub(crate) busy: Option<f64>,
     /// Wrong replies and broken connections, warm-up included.
     pub(crate) errors: u64,
     /// What the first of them was.
@@ -78,9 +104,21 @@ impl Outcome {
 
     fn merge(&mut self, other: Self) {
         self.replies += other.replies;
+        self.answered += other.answered;
         self.latencies.merge(&other.latencies);
+        self.lateness.merge(&other.lateness);
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);
+    }
+
+    fn count(&mut self, begun: Instant, ended: Instant, window: Window) {
+        self.answered += 1;
+        if window.holds(begun) {
+            self.latencies.add(ended - begun);
+        }
+        if window.holds(ended) {
+            self.replies += 1;
+        }
     }
 }
 
@@ -89,6 +127,12 @@ impl Outcome {
 struct Window {
     from: Instant,
     until: Instant,
+}
+
+impl Window {
+    fn holds(&self, moment: Instant) -> bool {
+        self.from <= moment && moment < self.until
+    }
 }
 
 /// Runs the load; blocks until every connection is done.
@@ -101,36 +145,56 @@ pub(crate) fn run(target: &Target, plan: Plan) -> anyhow::Result<Outcome> {
         .enable_all()
         .build()
         .context("cannot start the load generator's runtime")?;
-    Ok(runtime.block_on(drive(target, plan)))
+    let meter = busy::Meter::start();
+    let mut outcome = runtime.block_on(drive(target, plan))?;
+    outcome.busy = meter.share();
+    Ok(outcome)
 }
 
-async fn drive(target: &Target, plan: Plan) -> Outcome {
-    let from = Instant::now() + plan.warm_up;
+async fn drive(target: &Target, plan: Plan) -> anyhow::Result<Outcome> {
+    let begun = Instant::now();
+    let from = begun + plan.warm_up;
     let window = Window { from, until: from + plan.measured };
+    let schedule = Arc::new(Schedule::new(plan.pace, begun, window.until));
     let mut connections = JoinSet::new();
     for _ in 0..plan.connections {
-        connections.spawn(patiently(target.clone(), window));
+        connections.spawn(patiently(target.clone(), schedule.clone(), window));
     }
     let mut outcome = Outcome::default();
     while let Some(connection) = connections.join_next().await {
-        outcome.merge(connection.expect("a connection's task neither panics nor is aborted"));
+        let part = connection.expect("a connection's task neither panics nor is aborted");
+        outcome.merge(part?);
     }
-    outcome
+    let now = Instant::now();
+    for intended in schedule.never_begun().filter(|&intended| window.holds(intended)) {
+        outcome.latencies.add(now - intended);
+    }
+    Ok(outcome)
 }
 
 /// One connection's part of the run, ended by force where the server hangs.
-async fn patiently(target: Target, window: Window) -> Outcome {
+async fn patiently(
+    target: Target,
+    schedule: Arc<Schedule>,
+    window: Window,
+) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
-    let all = keep_asking(&target, window, &mut outcome);
+    let mut starts = schedule.starts()?;
+    let all = keep_asking(&target, &mut starts, window, &mut outcome);
     if timeout_at((window.until + PATIENCE).into(), all).await.is_err() {
         outcome.fail(|| format!("no reply within {} s of the run's end", PATIENCE.as_secs()));
     }
-    outcome
+    Ok(outcome)
 }
 
-async fn keep_asking(target: &Target, window: Window, outcome: &mut Outcome) {
+async fn keep_asking(
+    target: &Target,
+    starts: &mut pace::Starts,
+    window: Window,
+    outcome: &mut Outcome,
+) {
     for _ in 0..=BREAKS_MAX {
-        match converse(target, window, outcome).await {
+        match converse(target, starts, window, outcome).await {
             Ok(()) => return,
             Err(error) => outcome.fail(|| format!("{error:#}")),
         }
@@ -138,48 +202,20 @@ async fn keep_asking(target: &Target, window: Window, outcome: &mut Outcome) {
 }
 
 /// Asks on one connection until the run ends or the connection breaks.
-async fn converse(target: &Target, window: Window, outcome: &mut Outcome) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(target.address).await.context("connecting")?;
-    stream.set_nodelay(true).context("connecting")?;
-    let mut buffer = BytesMut::with_capacity(16 * 1024);
-    let mut begun = Instant::now();
-    while begun < window.until {
-        stream.write_all(&target.request).await.context("sending a request")?;
-        let (length, right) = answer(&mut stream, &mut buffer, target, outcome).await?;
-        buffer.advance(length);
-        let ended = Instant::now();
-        if right && begun >= window.from {
-            outcome.latencies.add(ended - begun);
+async fn converse(
+    target: &Target,
+    starts: &mut pace::Starts,
+    window: Window,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let mut conversation = Conversation::begin(target).await?;
+    while let Some(begun) = starts.next(&mut outcome.lateness).await? {
+        match conversation.ask().await? {
+            Verdict::Right => outcome.count(begun, Instant::now(), window),
+            Verdict::Wrong(what) => outcome.fail(|| what),
         }
-        if right && ended >= window.from && ended < window.until {
-            outcome.replies += 1;
-        }
-        begun = ended;
     }
     Ok(())
-}
-
-/// Reads one reply: the bytes it takes up, and whether it is right.
-async fn answer(
-    stream: &mut TcpStream,
-    buffer: &mut BytesMut,
-    target: &Target,
-    outcome: &mut Outcome,
-) -> anyhow::Result<(usize, bool)> {
-    loop {
-        buffer.reserve(4 * 1024);
-        let read = stream.read_buf(buffer).await.context("reading a reply")?;
-        anyhow::ensure!(read > 0, "the server closed the connection before it had replied");
-        let Some(reply) = reply::parse(buffer).context("reading a reply")? else { continue };
-        let right = reply.status == 200 && *reply.body == *target.expected;
-        if !right {
-            outcome.fail(|| {
-                let shown = &reply.body[..reply.body.len().min(200)];
-                format!("status {}, body {:?}", reply.status, String::from_utf8_lossy(shown))
-            });
-        }
-        return Ok((reply.length, right));
-    }
 }
 
 #[cfg(test)]
@@ -191,13 +227,14 @@ mod tests {
 
     const PLAN: Plan = Plan {
         connections: 2,
+        pace: Pace::Closed,
         warm_up: Duration::from_millis(20),
         measured: Duration::from_millis(100),
     };
 
-    /// Runs the load against a server that gives every request this reply, or
-    /// hangs up instead of one.
-    fn outcome_of(reply: Option<&'static str>) -> Outcome {
+    /// Runs the load against a server that gives every request this reply after
+    /// this time, or hangs up instead of one.
+    fn outcome_of(plan: Plan, reply: Option<&'static str>, after: Duration) -> Outcome {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         let address = listener.local_addr().expect("bound");
         std::thread::spawn(move || {
@@ -207,36 +244,71 @@ mod tests {
                     let mut request = [0; 1024];
                     while let Some(reply) = reply
                         && stream.read(&mut request).is_ok_and(|read| read > 0)
-                        && stream.write_all(reply.as_bytes()).is_ok()
-                    {}
+                    {
+                        std::thread::sleep(after);
+                        if stream.write_all(reply.as_bytes()).is_err() {
+                            return;
+                        }
+                    }
                 });
             }
         });
-        run(&Target::echo(address, "/echo", b"hello"), PLAN).expect("runs")
+        run(&Target::echo(address, "/echo", b"hello"), plan).expect("runs")
     }
+
+    const RIGHT: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
     #[test]
     fn right_replies_are_counted() {
-        let outcome = outcome_of(Some("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"));
+        let outcome = outcome_of(PLAN, Some(RIGHT), Duration::ZERO);
         assert_eq!((outcome.errors, outcome.first_error), (0, None));
-        assert!(outcome.replies > 0);
+        assert!(outcome.replies > 0 && outcome.answered >= outcome.replies);
         assert!(outcome.latencies.percentile(0.5).expect("some") > Duration::ZERO);
     }
 
     #[test]
     fn wrong_replies_are_errors_and_not_counted() {
-        let outcome = outcome_of(Some("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhullo"));
-        assert_eq!(outcome.replies, 0);
+        let wrong = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhullo";
+        let outcome = outcome_of(PLAN, Some(wrong), Duration::ZERO);
+        assert_eq!((outcome.replies, outcome.answered), (0, 0));
         assert!(outcome.errors > 0);
         assert_eq!(outcome.first_error.as_deref(), Some("status 200, body \"hullo\""));
-        let outcome = outcome_of(Some("HTTP/1.1 500 Oh\r\ncontent-length: 5\r\n\r\nhello"));
+        let wrong = "HTTP/1.1 500 Oh\r\ncontent-length: 5\r\n\r\nhello";
+        let outcome = outcome_of(PLAN, Some(wrong), Duration::ZERO);
         assert_eq!(outcome.first_error.as_deref(), Some("status 500, body \"hello\""));
     }
 
     #[test]
     fn a_server_that_hangs_up_is_given_up() {
-        let outcome = outcome_of(None);
+        let outcome = outcome_of(PLAN, None, Duration::ZERO);
         assert_eq!(outcome.errors, PLAN.connections as u64 * u64::from(BREAKS_MAX + 1));
         assert_eq!(outcome.replies, 0);
+    }
+
+    /// A closed loop would see 20 ms throughout and say nothing of the requests
+    /// that never began; from the intended starts the wait grows with the run.
+    #[test]
+    fn an_open_loop_counts_the_wait_for_a_slow_server() {
+        let slow = Duration::from_millis(20);
+        let plan = Plan {
+            connections: 1,
+            pace: Pace::Open(500),
+            warm_up: Duration::ZERO,
+            measured: Duration::from_millis(400),
+        };
+        let outcome = outcome_of(plan, Some(RIGHT), slow);
+        assert!(outcome.replies <= 20, "{}", outcome.replies);
+        let median = outcome.latencies.percentile(0.5).expect("some");
+        assert!(median > Duration::from_millis(150), "{median:?}");
+    }
+
+    #[test]
+    fn an_open_loop_keeps_its_rate_where_the_server_does() {
+        let plan = Plan { pace: Pace::Open(200), measured: Duration::from_millis(500), ..PLAN };
+        let outcome = outcome_of(plan, Some(RIGHT), Duration::ZERO);
+        assert_eq!((outcome.errors, outcome.first_error), (0, None));
+        // 520 ms of them, each answered, however busy this machine is.
+        assert_eq!(outcome.answered, 104);
+        assert!(outcome.lateness.longest().is_some());
     }
 }

@@ -3,24 +3,34 @@
 //! Owns the wiring and the exit code. Targets stand in `measure.rs`, beside what
 //! is measured.
 
+mod against;
 mod bare_hyper;
 mod bare_script;
 mod cli;
 mod client;
+mod figure;
 mod function;
 mod latency;
 mod load;
 mod measure;
 mod memory;
+mod peer;
+mod plot;
+mod processes;
 mod reply;
 mod report;
+mod selection;
 mod series;
 mod server;
 mod setting;
+mod table;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
+
+use against::Comparison;
+use report::Report;
 
 /// Something did not run or replied wrongly.
 const FAILED: u8 = 1;
@@ -40,14 +50,22 @@ fn main() -> ExitCode {
 }
 
 fn measure_and_report(options: &cli::Options) -> anyhow::Result<ExitCode> {
+    // Before minutes of measuring, not after.
+    let earlier = options.against.as_deref().map(Report::read).transpose()?;
     let report = measure::everything(options)?;
-    println!("{report}");
-    if let Some(path) = &options.json {
-        let text = format!("{:#}\n", report.json());
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", table::Table(&report));
+    if let (Some(earlier), Some(path)) = (&earlier, &options.against) {
+        println!("\n{}", Comparison::new(earlier, &report, &path.display().to_string()));
     }
-    let (_, missed) = report.targets();
-    Ok(match (report.failed(), options.strict && missed > 0) {
+    if let Some(path) = &options.json {
+        report.write(path)?;
+    }
+    if let Some(path) = &options.plot {
+        let picture = plot::svg(&report);
+        std::fs::write(path, picture)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(match (report.failed, options.strict && report.missed > 0) {
         (true, _) => ExitCode::from(FAILED),
         (false, true) => ExitCode::from(MISSED),
         (false, false) => ExitCode::SUCCESS,

@@ -1,82 +1,98 @@
 //! What is measured, in which order, and which targets it has.
 //!
-//! Owns the rounds: in each, the server and its baselines take turns, so that
-//! drift of the machine hits both sides of a ratio. Must not know how a load is
+//! Owns the rounds: in each, the server, its baselines and peers take turns, so
+//! that drift of the machine hits both sides of a ratio. Must not know how a load is
 //! made or a figure shown.
 
 use anyhow::Context;
 
-use crate::bare_hyper::{BareHyper, PAYLOAD};
+use crate::bare_hyper::{self, BareHyper, PAYLOAD};
 use crate::cli::Options;
+use crate::figure::Target::{self, AtLeast, AtMost};
+use crate::figure::{Figure, Unit};
 use crate::function::{self, Echo, Environment};
-use crate::load;
-use crate::memory::{self, Memory};
-use crate::report::Target::{AtLeast, AtMost};
-use crate::report::{Figure, Line, Report, Subject, Unit};
-use crate::series::{Scripts, Series, milliseconds, ratios};
+use crate::load::{self, Pace};
+use crate::memory::{self, Held, Memory};
+use crate::peer::Peer;
+use crate::report::{Kind, Load, Report, Subject};
+use crate::selection::{BODY_BYTES, Choice, Who};
+use crate::series::{self, Scripts, Series, milliseconds};
 use crate::server::Server;
 use crate::setting::Setting;
 
-/// Connections of a single caller, of a busy gateway, and of a function that is
-/// a process per call.
-const ONE: usize = 1;
-const MANY: usize = 32;
-const SCRIPTS: usize = 8;
+/// What is asked in the rounds.
+#[derive(Debug)]
+struct Contestants<'a> {
+    options: &'a Options,
+    bare: BareHyper,
+    peers: Vec<Peer>,
+    server: Option<Server>,
+    /// On that server, named as their environments.
+    deployed: Vec<Echo>,
+}
 
 /// Measures everything.
 ///
 /// # Errors
-/// Where the server or a baseline does not start at all; what fails later is a
-/// line of the report.
+/// Where the server or a baseline does not start at all, or a peer is not there;
+/// what fails later is a failure in the report.
 pub(crate) fn everything(options: &Options) -> anyhow::Result<Report> {
     let setting = Setting::read(options);
     eprintln!("{setting}");
-    let bare = BareHyper::start()?;
-    let (server, start) = start_several_times(options)?;
-    let before = memory::settled(server.pid())?;
-    let mut subjects = vec![start, idle("server, nothing deployed", &before, true)];
-    let mut under_load = Vec::new();
-    for environment in Environment::ALL {
-        let title = format!("{} echo, deployed", environment.name());
-        match deploys(environment, &server, options) {
-            Ok(Some((echo, subject))) => {
-                under_load.push(echo);
-                subjects.push(subject);
+    let peers = options.peers.iter().map(|named| Peer::find(named, &options.peer_function));
+    let mut all = Contestants {
+        options,
+        peers: peers.collect::<anyhow::Result<_>>()?,
+        bare: BareHyper::start()?,
+        server: None,
+        deployed: Vec::new(),
+    };
+    let mut subjects = Vec::new();
+    if let Some(binary) = &options.server {
+        let (server, started) = start_several_times(binary, options)?;
+        subjects.extend(started);
+        for &environment in &options.environments {
+            let title = format!("{} echo, deployed, 1 handler", environment.name());
+            match deploys(environment, &server, &title, options) {
+                Ok((echo, subject)) => {
+                    all.deployed.extend(echo);
+                    subjects.push(subject);
+                }
+                Err(error) => subjects.push(Subject::failed(title, &error)),
             }
-            Ok(None) => subjects.push(Subject::without_figures(title, skipped(environment))),
-            Err(error) => subjects.push(Subject::without_figures(title, failed(&error))),
         }
+        let deployed = memory::settled(server.pid())?;
+        subjects.push(held("memory, echoes deployed", &[deployed]));
+        all.server = Some(server);
     }
-    subjects.extend(rounds(&bare, &server, &under_load, options)?);
-    let after = memory::settled(server.pid())?;
-    subjects.push(idle("server, echoes deployed, after the load", &after, false));
-    subjects.push(stop(server));
-    Ok(Report { setting, subjects })
-}
-
-fn skipped(environment: Environment) -> Line {
-    Line::Skipped(environment.missing().to_owned())
-}
-
-fn failed(error: &anyhow::Error) -> Line {
-    Line::Failed(format!("{error:#}"))
+    subjects.extend(rounds(&all)?);
+    if let Some(server) = all.server.take() {
+        subjects.push(stop(server));
+    }
+    Ok(Report::new(setting, subjects))
 }
 
 /// Starts the server once a round and keeps the last one.
-fn start_several_times(options: &Options) -> anyhow::Result<(Server, Subject)> {
-    let mut ready = Vec::new();
+fn start_several_times(
+    binary: &std::path::Path,
+    options: &Options,
+) -> anyhow::Result<(Server, [Subject; 2])> {
+    let (mut ready, mut idle) = (Vec::new(), Vec::new());
     let mut last: Option<Server> = None;
     for _ in 0..options.rounds {
         if let Some(earlier) = last.take() {
             earlier.stop()?;
         }
-        let server = Server::start(&options.server)?;
+        let server = Server::start(binary)?;
         ready.push(milliseconds(server.ready_after));
+        idle.push(memory::settled(server.pid())?);
         last = Some(server);
     }
     let server = last.context("no rounds were asked for")?;
-    let figures = vec![Figure::new("until management answers", Unit::Milliseconds, ready)];
-    Ok((server, Subject::new("server, started", figures)))
+    let ready = Figure::new("until management answers", Unit::Milliseconds, ready);
+    let mut idle = held("memory, nothing deployed", &idle);
+    idle.aim(SERVER_RESIDENT, AtMost(15.0));
+    Ok((server, [Subject::new("server, started", vec![ready]), idle]))
 }
 
 fn stop(server: Server) -> Subject {
@@ -86,33 +102,47 @@ fn stop(server: Server) -> Subject {
             let runs = vec![milliseconds(took)];
             Subject::new(title, vec![Figure::new("until its end", Unit::Milliseconds, runs)])
         }
-        Err(error) => Subject::without_figures(title, failed(&error)),
+        Err(error) => Subject::failed(title, &error),
     }
 }
 
-/// Memory: resident of the server itself, proportional shares of all.
-fn idle(title: &str, memory: &Memory, targeted: bool) -> Subject {
-    let mebibytes = |kib: u64| vec![kib as f64 / 1024.0];
-    let resident = Figure::new("resident", Unit::Mebibytes, mebibytes(memory.resident));
-    let resident = if targeted { resident.with_target(AtMost(15.0)) } else { resident };
-    let own = Figure::new("proportional", Unit::Mebibytes, mebibytes(memory.proportional));
-    let mut figures = vec![resident, own];
-    for (name, (count, kib)) in &memory.descendants {
-        let name = format!("{count} {name}, proportional");
-        figures.push(Figure::new(name, Unit::Mebibytes, mebibytes(*kib)));
+const SERVER_RESIDENT: &str = "server, resident";
+
+/// What a server and all below it held at several times.
+fn held(title: &str, times: &[Memory]) -> Subject {
+    let figure = |name: String, of: &dyn Fn(&Memory) -> Option<u64>| {
+        let mebibytes = times.iter().filter_map(of).map(|kib| kib as f64 / 1024.0).collect();
+        Figure::new(name, Unit::Mebibytes, mebibytes)
+    };
+    let mut figures = vec![
+        figure(SERVER_RESIDENT.to_owned(), &|memory| Some(memory.own.resident)),
+        figure("server, proportional".to_owned(), &|memory| Some(memory.own.proportional)),
+        figure("all below, resident".to_owned(), &|memory| Some(memory.below().resident)),
+        figure("all below, proportional".to_owned(), &|memory| Some(memory.below().proportional)),
+    ];
+    let names = times.iter().flat_map(|memory| memory.descendants.keys());
+    for name in names.collect::<std::collections::BTreeSet<_>>() {
+        let each = |of: fn(&Held) -> u64| {
+            move |memory: &Memory| {
+                memory.descendants.get(name).map(|held| of(held) / held.processes)
+            }
+        };
+        figures.push(figure(format!("each {name}, resident"), &each(|held| held.resident)));
+        figures.push(figure(format!("each {name}, proportional"), &each(|held| held.proportional)));
     }
     Subject::new(title, figures)
 }
 
-/// Deploys under a fresh name a round; `None` where the interpreter is missing.
+/// Deploys under a fresh name a round; no echo where the interpreter is missing.
 /// The last step is the deploy of what the rounds put under load.
 fn deploys(
     environment: Environment,
     server: &Server,
+    title: &str,
     options: &Options,
-) -> anyhow::Result<Option<(Echo, Subject)>> {
+) -> anyhow::Result<(Option<Echo>, Subject)> {
     if environment.interpreter().is_none() {
-        return Ok(None);
+        return Ok((None, Subject::skipped(title, environment.missing())));
     }
     let echo = Echo::pack(environment, &options.samples)?;
     let (mut uploads, mut calls, mut both) = (Vec::new(), Vec::new(), Vec::new());
@@ -132,90 +162,157 @@ fn deploys(
     let figures = vec![
         Figure::new("upload until its answer", Unit::Milliseconds, uploads),
         Figure::new("first call", Unit::Milliseconds, calls),
-        Figure::new("both", Unit::Milliseconds, both).with_target(target),
+        Figure::new("upload to first answer", Unit::Milliseconds, both).with_target(target),
     ];
     echo.upload(server, environment.name(), options.threads)?;
     function::call(server, environment.name(), PAYLOAD)?;
-    let title = format!("{} echo, deployed, 1 handler", environment.name());
-    Ok(Some((echo, Subject::new(title, figures))))
+    Ok((Some(echo), Subject::new(title, figures)))
 }
 
 /// The loads, in turns.
-fn rounds(
-    bare: &BareHyper,
-    server: &Server,
-    deployed: &[Echo],
-    options: &Options,
-) -> anyhow::Result<Vec<Subject>> {
-    let has = |environment| deployed.iter().any(|echo| echo.environment == environment);
-    let series = |environment: Environment, connections| {
-        has(environment).then(|| {
-            let target =
-                load::Target::echo(server.http, &format!("/{}", environment.name()), PAYLOAD);
-            Series::new(&format!("{} echo", environment.name()), target, connections, options)
-        })
+fn rounds(all: &Contestants<'_>) -> anyhow::Result<Vec<Subject>> {
+    let options = all.options;
+    let choices = options.selection.choices(&all.who());
+    let mut series: Vec<_> = choices.iter().map(|choice| (*choice, all.series(*choice))).collect();
+    let scripts = choices.iter().position(|choice| choice.is_scripts());
+    let echo = all.deployed.iter().find(|echo| echo.environment == Environment::Binary);
+    let mut scripts = match (scripts, echo) {
+        (Some(at), Some(echo)) => Some((at, Scripts::new(echo, choices[at].connections, options)?)),
+        _ => None,
     };
-    let bare_target = load::Target::echo(bare.address, "/", PAYLOAD);
-    let mut bare_one = Series::new("bare hyper", bare_target.clone(), ONE, options);
-    let mut bare_many = Series::new("bare hyper", bare_target, MANY, options);
-    let mut python_one = series(Environment::Python, ONE);
-    let mut python_many = series(Environment::Python, MANY);
-    let mut node_many = series(Environment::Node, MANY);
-    let mut binary = series(Environment::Binary, SCRIPTS);
-    let mut scripts = deployed
-        .iter()
-        .find(|echo| echo.environment == Environment::Binary)
-        .map(|echo| Scripts::new(echo, SCRIPTS, options))
-        .transpose()?;
+    let each = options.measured + options.warm_up;
+    let seconds = (each * u32::try_from(choices.len() * options.rounds)?).as_secs();
+    eprintln!("{} loads, about {} min {} s", choices.len(), seconds / 60, seconds % 60);
+    let mut memory = Vec::new();
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
-        bare_one.run_once()?;
-        python_one.as_mut().map_or(Ok(()), Series::run_once)?;
-        bare_many.run_once()?;
-        python_many.as_mut().map_or(Ok(()), Series::run_once)?;
-        node_many.as_mut().map_or(Ok(()), Series::run_once)?;
-        scripts.as_mut().map_or(Ok(()), Scripts::run_once)?;
-        binary.as_mut().map_or(Ok(()), Series::run_once)?;
+        for (at, (_, series)) in series.iter_mut().enumerate() {
+            if let Some((_, scripts)) = scripts.as_mut().filter(|(before, _)| *before == at) {
+                scripts.run_once()?;
+            }
+            series.run_once()?;
+        }
+        memory.extend(all.server.as_ref().map(|server| memory::read(server.pid())).transpose()?);
     }
-    let mut subjects = vec![plain(&bare_one), plain(&bare_many)];
-    subjects.extend(python_one.map(|python| python_alone(&python, &bare_one)));
-    for (series, slowest) in [(python_many, Some(20.0)), (node_many, None)] {
-        subjects.extend(series.map(|series| busy(&series, &bare_many, slowest)));
+    let mut subjects = Vec::new();
+    if !memory.is_empty() {
+        subjects.push(held("memory, after each round", &memory));
     }
-    if let (Some(binary), Some(scripts)) = (binary, scripts) {
-        subjects.push(scripts.subject());
-        subjects.push(script_calls(&binary, &scripts));
+    subjects.extend(scripts.as_ref().map(|(_, scripts)| scripts.subject()));
+    for (at, (choice, one)) in series.iter().enumerate() {
+        let bare = series.iter().find(|(other, _)| other.is_bare_of(choice)).map(|(_, bare)| bare);
+        let mut subject = one.subject(bare.filter(|_| choice.who != Who::Bare));
+        if let Some((_, scripts)) = scripts.as_ref().filter(|(of, _)| *of == at) {
+            subject.figures.push(scripts.share_of(one).with_target(AtLeast(0.7)));
+        }
+        for (name, target) in targets(choice) {
+            subject.aim(name, target);
+        }
+        subjects.push(subject);
     }
     Ok(subjects)
 }
 
-fn plain(series: &Series) -> Subject {
-    series.subject(vec![series.rate(), series.p50(), series.p99()])
+/// Whatever figures of a load have to reach.
+fn targets(choice: &Choice) -> Vec<(&'static str, Target)> {
+    if (choice.body_bytes, choice.pace) != (BODY_BYTES, Pace::Closed) {
+        return Vec::new();
+    }
+    match (choice.who, choice.connections) {
+        (Who::Function(Environment::Python), 1) => vec![(series::P50_OF_BARE, AtMost(6.0))],
+        (Who::Function(Environment::Python), 32) => {
+            vec![(series::RATE, AtLeast(8_000.0)), (series::P99, AtMost(20.0))]
+        }
+        (Who::Function(Environment::Node), 32) => vec![(series::RATE, AtLeast(8_000.0))],
+        _ => Vec::new(),
+    }
 }
 
-fn python_alone(python: &Series, bare: &Series) -> Subject {
-    let against = ratios(&python.p50s, &bare.p50s);
-    let against = Figure::new("p50 of bare hyper's", Unit::Times, against).with_target(AtMost(6.0));
-    python.subject(vec![python.rate(), python.p50(), against, python.p99()])
+impl Choice {
+    /// Whether it is the one that is held against bare starts of the script.
+    fn is_scripts(&self) -> bool {
+        let small = (self.body_bytes, self.pace) == (BODY_BYTES, Pace::Closed);
+        self.who == Who::Function(Environment::Binary) && self.connections == 8 && small
+    }
+
+    fn is_bare_of(&self, other: &Self) -> bool {
+        *self == Self { who: Who::Bare, ..*other }
+    }
 }
 
-fn busy(series: &Series, bare: &Series, slowest: Option<f64>) -> Subject {
-    let against = ratios(&series.rates, &bare.rates);
-    let p99 = series.p99();
-    series.subject(vec![
-        series.rate().with_target(AtLeast(8_000.0)),
-        Figure::new("rate of bare hyper's", Unit::Times, against),
-        series.p50(),
-        match slowest {
-            Some(limit) => p99.with_target(AtMost(limit)),
-            None => p99,
-        },
-    ])
+impl Contestants<'_> {
+    fn who(&self) -> Vec<Who> {
+        let functions = self.deployed.iter().map(|echo| Who::Function(echo.environment));
+        let peers = (0..self.peers.len()).map(Who::Peer);
+        std::iter::once(Who::Bare).chain(functions).chain(peers).collect()
+    }
+
+    fn series(&self, choice: Choice) -> Series {
+        let Choice { who, connections, body_bytes, pace } = choice;
+        let (name, kind, process) = match who {
+            Who::Bare => ("bare hyper", Kind::Bare, Some(self.bare.pid())),
+            Who::Function(environment) => {
+                let process = self.server.as_ref().map(Server::pid);
+                (environment.name(), Kind::Function, process)
+            }
+            Who::Peer(at) => (&*self.peers[at].label, Kind::Peer, None),
+        };
+        let (address, path) = match (who, &self.server) {
+            (Who::Peer(at), _) => (self.peers[at].address, self.peers[at].path.clone()),
+            (Who::Function(environment), Some(server)) => {
+                (server.http, format!("/{}", environment.name()))
+            }
+            (Who::Bare | Who::Function(_), _) => (self.bare.address, "/".to_owned()),
+        };
+        let rate = match pace {
+            Pace::Closed => None,
+            Pace::Open(rate) => Some(rate),
+        };
+        let load = Load { who: name.to_owned(), kind, connections, body_bytes, rate };
+        let target = load::Target::echo(address, &path, &bare_hyper::body(body_bytes));
+        Series::new(load, target, pace, process, self.options)
+    }
 }
 
-fn script_calls(binary: &Series, scripts: &Scripts) -> Subject {
-    let against = ratios(&binary.rates, &scripts.rates);
-    let against =
-        Figure::new("rate of the bare starts'", Unit::Times, against).with_target(AtLeast(0.7));
-    binary.subject(vec![binary.rate(), against, binary.p50(), binary.p99()])
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn memory_is_of_the_server_and_of_all_below_it() {
+        let held_now =
+            |processes, resident, proportional| Held { processes, resident, proportional };
+        let memory = |python| Memory {
+            own: held_now(1, 10 * 1024, 8 * 1024),
+            descendants: BTreeMap::from([
+                ("python3".to_owned(), held_now(2, python, 4096)),
+                ("tinyfaas".to_owned(), held_now(3, 3072, 1536)),
+            ]),
+        };
+        let subject = held("memory", &[memory(8192), memory(10240)]);
+        let runs = |name: &str| subject.figure(name).expect(name).runs.clone();
+        assert_eq!(runs(SERVER_RESIDENT), [10.0, 10.0]);
+        assert_eq!(runs("all below, resident"), [11.0, 13.0]);
+        assert_eq!(runs("all below, proportional"), [5.5, 5.5]);
+        assert_eq!(runs("each python3, resident"), [4.0, 5.0]);
+        assert_eq!(runs("each tinyfaas, proportional"), [0.5, 0.5]);
+    }
+
+    #[test]
+    fn targets_hold_for_small_bodies_in_a_closed_loop() {
+        let python = Choice {
+            who: Who::Function(Environment::Python),
+            connections: 32,
+            body_bytes: BODY_BYTES,
+            pace: Pace::Closed,
+        };
+        assert_eq!(targets(&python).len(), 2);
+        assert_eq!(targets(&Choice { connections: 1, ..python }).len(), 1);
+        assert_eq!(targets(&Choice { body_bytes: 0, ..python }).len(), 0);
+        assert_eq!(targets(&Choice { pace: Pace::Open(9), ..python }).len(), 0);
+        assert!(Choice { who: Who::Bare, ..python }.is_bare_of(&python));
+        assert!(!python.is_bare_of(&python));
+    }
 }

@@ -4,25 +4,55 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
+
+use crate::processes;
 
 /// Between two readings that must agree before memory counts as settled.
 const SETTLED_FOR: Duration = Duration::from_millis(300);
 /// When it counts as settled although it still moves.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a process and its descendants hold, in KiB.
+/// What some processes hold, in KiB.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// How many processes.
+    pub(crate) processes: u64,
+    /// Resident, pages that are shared counted whole in each.
+    pub(crate) resident: u64,
+    /// Each page's share of those who share it.
+    pub(crate) proportional: u64,
+}
+
+impl AddAssign for Held {
+    fn add_assign(&mut self, other: Self) {
+        self.processes += other.processes;
+        self.resident += other.resident;
+        self.proportional += other.proportional;
+    }
+}
+
+/// What a process and its descendants hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// Resident in the process itself, shared pages counted whole.
-    pub(crate) resident: u64,
-    /// The process's own proportional share.
-    pub(crate) proportional: u64,
-    /// The proportional share of its descendants: how many, and KiB, by name.
-    pub(crate) descendants: BTreeMap<String, (u64, u64)>,
+    /// The process itself.
+    pub(crate) own: Held,
+    /// Its descendants, by name.
+    pub(crate) descendants: BTreeMap<String, Held>,
+}
+
+impl Memory {
+    /// All descendants together.
+    pub(crate) fn below(&self) -> Held {
+        let mut sum = Held::default();
+        for held in self.descendants.values() {
+            sum += *held;
+        }
+        sum
+    }
 }
 
 /// Reads it once it no longer changes.
@@ -42,66 +72,34 @@ pub(crate) fn settled(pid: u32) -> anyhow::Result<Memory> {
     }
 }
 
-fn read(pid: u32) -> anyhow::Result<Memory> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))
-        .with_context(|| format!("cannot read the memory of process {pid}"))?;
-    let resident =
-        kib(&status, "VmRSS:").with_context(|| format!("/proc/{pid}/status names no VmRSS"))?;
-    let proportional =
-        proportional(pid).with_context(|| format!("cannot read /proc/{pid}/smaps_rollup"))?;
-    let mut descendants = BTreeMap::new();
-    for (child, name) in descendants_of(pid)? {
+/// Reads it as it is now.
+///
+/// # Errors
+/// Where the process is gone, or `/proc` does not show it.
+pub(crate) fn read(pid: u32) -> anyhow::Result<Memory> {
+    let own = held(pid).with_context(|| format!("cannot read /proc/{pid}/smaps_rollup"))?;
+    let mut descendants = BTreeMap::<_, Held>::new();
+    for child in processes::tree(pid)?.1 {
         // One that has ended since holds nothing.
-        if let Some(kib) = self::proportional(child) {
-            let (count, sum) = descendants.entry(name).or_insert((0, 0));
-            *count += 1;
-            *sum += kib;
+        if let Some(held) = held(child.pid) {
+            *descendants.entry(child.name).or_default() += held;
         }
     }
-    Ok(Memory { resident, proportional, descendants })
+    Ok(Memory { own, descendants })
 }
 
-fn proportional(pid: u32) -> Option<u64> {
-    kib(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:")
+fn held(pid: u32) -> Option<Held> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
 }
 
-/// The number in a line such as `VmRSS:     1234 kB`.
+fn parse(rollup: &str) -> Option<Held> {
+    Some(Held { processes: 1, resident: kib(rollup, "Rss:")?, proportional: kib(rollup, "Pss:")? })
+}
+
+/// The number in a line such as `Rss:     1234 kB`.
 fn kib(text: &str, key: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
     rest.trim().strip_suffix("kB")?.trim().parse().ok()
-}
-
-/// Ids and names of all processes below this one.
-fn descendants_of(root: u32) -> anyhow::Result<Vec<(u32, String)>> {
-    let mut processes = Vec::new();
-    for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // One that has ended since is nobody's descendant.
-        if let Some((parent, name)) = parent_and_name(&entry.path()) {
-            processes.push((pid, parent, name));
-        }
-    }
-    ensure!(!processes.is_empty(), "/proc shows no processes");
-    let mut found = vec![(root, String::new())];
-    let mut at = 0;
-    while at < found.len() {
-        let parent = found[at].0;
-        let children = processes.iter().filter(|(_, of, _)| *of == parent);
-        found.extend(children.map(|(pid, _, name)| (*pid, name.clone())));
-        at += 1;
-    }
-    Ok(found.split_off(1))
-}
-
-fn parent_and_name(process: &Path) -> Option<(u32, String)> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    // The name is in parentheses and may hold any of them, and blanks.
-    let (before, after) = stat.rsplit_once(')')?;
-    let name = before.split_once('(')?.1.to_owned();
-    let parent = after.split_whitespace().nth(1)?.parse().ok()?;
-    Some((parent, name))
 }
 
 #[cfg(test)]
@@ -110,21 +108,23 @@ mod tests {
 
     #[test]
     fn numbers_of_kib() {
-        let text = "Name:\tx\nVmRSS:\t    1234 kB\nPss_Dirty: 3 kB\nPss:  99 kB\n";
-        assert_eq!(kib(text, "VmRSS:"), Some(1234));
-        assert_eq!(kib(text, "Pss:"), Some(99));
-        assert_eq!(kib(text, "Rss:"), None);
-        assert_eq!(kib("VmRSS: many kB", "VmRSS:"), None);
+        let text =
+            "55-7f ---p 0 00:00 0  [rollup]\nRss:\t    1234 kB\nPss_Dirty: 3 kB\nPss:  99 kB\n";
+        let held = Held { processes: 1, resident: 1234, proportional: 99 };
+        assert_eq!(parse(text), Some(held));
+        assert_eq!(kib(text, "Swap:"), None);
+        assert_eq!(kib("Rss: many kB", "Rss:"), None);
     }
 
     #[test]
-    fn a_child_is_found_and_weighed() {
+    fn a_child_is_weighed() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("starts");
         let memory = read(std::process::id()).expect("readable");
-        assert!(memory.resident >= memory.proportional, "{memory:?}");
-        let found = descendants_of(std::process::id()).expect("readable");
         child.kill().expect("ours");
         child.wait().expect("ours");
-        assert!(found.iter().any(|(pid, _)| *pid == child.id()), "{found:?}");
+        assert!(memory.own.resident >= memory.own.proportional, "{memory:?}");
+        // Between fork and exec it has this program's name; other tests start some, too.
+        assert!(memory.below().processes >= 1, "{memory:?}");
+        assert!(memory.below().resident > 0, "{memory:?}");
     }
 }

@@ -1,23 +1,12 @@
-//! Reads HTTP/1.1 replies: status, and a body by length or in chunks.
+//! Reads HTTP/1.1 replies as they arrive: status, and a body by length or in
+//! chunks.
 //!
 //! Owns as much of RFC 9112 as a client needs that asks one thing at a time on a
-//! connection which stays open. Must not know where the bytes come from.
+//! connection which stays open. Must not know where the bytes come from, nor keep
+//! a body: a load of large ones would measure this copying.
 
-use std::borrow::Cow;
-
-/// The longest head that is read, in bytes.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// One whole reply at the start of a buffer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Reply<'a> {
-    /// Its status code.
-    pub(crate) status: u16,
-    /// Its body; a copy only where it came in chunks.
-    pub(crate) body: Cow<'a, [u8]>,
-    /// The bytes of the buffer that it took up.
-    pub(crate) length: usize,
-}
+/// The longest head, line of a chunk or trailer that is read, in bytes.
+const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Why bytes are no reply that this reads.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,8 +14,8 @@ pub(crate) enum ReplyError {
     /// It does not begin as `HTTP/1.1 200`.
     #[error("the status line is none: {0:?}")]
     StatusLine(String),
-    /// The head does not end.
-    #[error("the head is longer than {HEAD_BYTES_MAX} bytes")]
+    /// The head, or a line between chunks, does not end.
+    #[error("the head is longer than {LINE_BYTES_MAX} bytes")]
     Head,
     /// Without a length its end is the connection's end.
     #[error("a reply without content-length or chunks, which would end the connection")]
@@ -36,35 +25,110 @@ pub(crate) enum ReplyError {
     Length(String),
 }
 
-/// How a body says where it ends (RFC 9112, section 6.3).
-enum Framing {
-    Length(usize),
-    Chunks,
+/// What comes next (RFC 9112, sections 6 and 7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Head,
+    /// So many bytes of the body, which are the last.
+    Body(usize),
+    ChunkSize,
+    /// So many bytes of a chunk.
+    Chunk(usize),
+    /// The line break behind a chunk.
+    ChunkEnd,
+    Trailers,
+    Nothing,
 }
 
-/// Reads one reply; `None` while it has not arrived whole.
-///
-/// # Errors
-/// Where more bytes could not make a reply of it.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Reply<'_>>, ReplyError> {
-    let Some(head_length) = find(bytes, b"\r\n\r\n").map(|at| at + 4) else {
-        return if bytes.len() > HEAD_BYTES_MAX { Err(ReplyError::Head) } else { Ok(None) };
-    };
-    let (head, rest) = bytes.split_at(head_length);
-    let mut lines = head.split(|&byte| byte == b'\n');
-    let status = status(lines.next().unwrap_or_default())?;
-    match framing(status, lines)? {
-        Framing::Length(length) => Ok(rest.get(..length).map(|body| Reply {
-            status,
-            body: Cow::Borrowed(body),
-            length: head_length + length,
-        })),
-        Framing::Chunks => Ok(chunks(rest)?.map(|(body, length)| Reply {
-            status,
-            body: Cow::Owned(body),
-            length: head_length + length,
-        })),
+/// One reply, read as far as it has arrived.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    next: Next,
+    status: u16,
+}
+
+impl Reader {
+    /// Before the first byte of a reply.
+    pub(crate) fn new() -> Self {
+        Self { next: Next::Head, status: 0 }
     }
+
+    /// Its status code, 0 while the head has not come.
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Whether it has come whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.next == Next::Nothing
+    }
+
+    /// Reads what it can from the front of `bytes`, gives the body's parts to
+    /// `body`, and tells how many bytes it has done with. The rest is to be shown
+    /// again with what follows, or belongs to the next reply.
+    ///
+    /// # Errors
+    /// Where more bytes could not make a reply of it.
+    pub(crate) fn take(
+        &mut self,
+        bytes: &[u8],
+        mut body: impl FnMut(&[u8]),
+    ) -> Result<usize, ReplyError> {
+        let mut at = 0;
+        while let Some((taken, next)) = self.step(&bytes[at..], &mut body)? {
+            at += taken;
+            self.next = next;
+        }
+        Ok(at)
+    }
+
+    /// One element of the reply: its bytes and what follows; `None` where it has
+    /// not arrived.
+    fn step(
+        &mut self,
+        bytes: &[u8],
+        body: &mut impl FnMut(&[u8]),
+    ) -> Result<Option<(usize, Next)>, ReplyError> {
+        Ok(match self.next {
+            Next::Head => match until(bytes, b"\r\n\r\n")? {
+                Some(length) => {
+                    let mut lines = bytes[..length].split(|&byte| byte == b'\n');
+                    self.status = status(lines.next().unwrap_or_default())?;
+                    Some((length, framing(self.status, lines)?))
+                }
+                None => None,
+            },
+            Next::Body(left) => part(bytes, left, body).map(|(taken, left)| {
+                (taken, if left == 0 { Next::Nothing } else { Next::Body(left) })
+            }),
+            Next::ChunkSize => match until(bytes, b"\r\n")? {
+                Some(length) => {
+                    let size = bytes[..length - 2].split(|&byte| byte == b';').next();
+                    let size = number(size.unwrap_or_default(), 16)?;
+                    let next = if size == 0 { Next::Trailers } else { Next::Chunk(size) };
+                    Some((length, next))
+                }
+                None => None,
+            },
+            Next::Chunk(left) => part(bytes, left, body).map(|(taken, left)| {
+                (taken, if left == 0 { Next::ChunkEnd } else { Next::Chunk(left) })
+            }),
+            Next::ChunkEnd => (bytes.len() >= 2).then_some((2, Next::ChunkSize)),
+            Next::Trailers => until(bytes, b"\r\n")?
+                .map(|length| (length, if length == 2 { Next::Nothing } else { Next::Trailers })),
+            Next::Nothing => None,
+        })
+    }
+}
+
+/// What of a body's part has arrived: taken, and still to come.
+fn part(bytes: &[u8], left: usize, body: &mut impl FnMut(&[u8])) -> Option<(usize, usize)> {
+    let taken = bytes.len().min(left);
+    if taken == 0 {
+        return None;
+    }
+    body(&bytes[..taken]);
+    Some((taken, left - taken))
 }
 
 fn status(line: &[u8]) -> Result<u16, ReplyError> {
@@ -75,61 +139,36 @@ fn status(line: &[u8]) -> Result<u16, ReplyError> {
         .ok_or_else(|| ReplyError::StatusLine(lossy(line)))
 }
 
-fn framing<'a>(status: u16, lines: impl Iterator<Item = &'a [u8]>) -> Result<Framing, ReplyError> {
+/// How a body says where it ends (RFC 9112, section 6.3).
+fn framing<'a>(status: u16, lines: impl Iterator<Item = &'a [u8]>) -> Result<Next, ReplyError> {
+    let by_length = |length| if length == 0 { Next::Nothing } else { Next::Body(length) };
     let mut found = None;
     for line in lines {
         // Most lines are neither, and the length of a name tells it.
         match line.iter().position(|&byte| byte == b':') {
             Some(14) if line[..14].eq_ignore_ascii_case(b"content-length") => {
-                found = Some(Framing::Length(number(&line[15..], 10)?));
+                found = Some(by_length(number(&line[15..], 10)?));
             }
             Some(17) if line[..17].eq_ignore_ascii_case(b"transfer-encoding") => {
-                return Ok(Framing::Chunks);
+                return Ok(Next::ChunkSize);
             }
             _ => {}
         }
     }
     match found {
-        Some(framing) => Ok(framing),
-        None if status == 204 || status == 304 => Ok(Framing::Length(0)),
+        Some(next) => Ok(next),
+        None if status == 204 || status == 304 => Ok(Next::Nothing),
         None => Err(ReplyError::NoLength),
     }
 }
 
-/// The body and the bytes it took up with its chunks' frames and trailers.
-fn chunks(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, ReplyError> {
-    let mut body = Vec::new();
-    let mut at = 0;
-    loop {
-        let Some(line) = line_at(bytes, at) else { return Ok(None) };
-        let size = line.split(|&byte| byte == b';').next().unwrap_or_default();
-        let size = number(size, 16)?;
-        at += line.len() + 2;
-        if size == 0 {
-            return Ok(trailers_end(bytes, at).map(|end| (body, end)));
-        }
-        let Some(chunk) = at.checked_add(size).and_then(|end| bytes.get(at..end)) else {
-            return Ok(None);
-        };
-        body.extend_from_slice(chunk);
-        at += size + 2;
+/// The bytes up to the mark, the mark included.
+fn until(bytes: &[u8], mark: &[u8]) -> Result<Option<usize>, ReplyError> {
+    match bytes.windows(mark.len()).position(|window| window == mark) {
+        Some(at) => Ok(Some(at + mark.len())),
+        None if bytes.len() > LINE_BYTES_MAX => Err(ReplyError::Head),
+        None => Ok(None),
     }
-}
-
-/// Where the empty line after the trailers ends.
-fn trailers_end(bytes: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        let line = line_at(bytes, at)?;
-        at += line.len() + 2;
-        if line.is_empty() {
-            return Some(at);
-        }
-    }
-}
-
-fn line_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
-    let rest = bytes.get(at..)?;
-    find(rest, b"\r\n").map(|end| &rest[..end])
 }
 
 fn number(text: &[u8], radix: u32) -> Result<usize, ReplyError> {
@@ -137,10 +176,6 @@ fn number(text: &[u8], radix: u32) -> Result<usize, ReplyError> {
         .ok()
         .and_then(|text| usize::from_str_radix(text.trim(), radix).ok())
         .ok_or_else(|| ReplyError::Length(lossy(text)))
-}
-
-fn find(bytes: &[u8], mark: &[u8]) -> Option<usize> {
-    bytes.windows(mark.len()).position(|window| window == mark)
 }
 
 fn lossy(bytes: &[u8]) -> String {
@@ -152,15 +187,28 @@ fn lossy(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// The reply is read whole with whatever follows it, and not a byte earlier.
+    /// Feeds the text in pieces of this size, keeping what is not taken.
+    fn read(text: &str, size: usize) -> Result<(Reader, String, usize), ReplyError> {
+        let (mut reader, mut body, mut taken) = (Reader::new(), Vec::new(), 0);
+        for end in (size..text.len()).step_by(size).chain([text.len()]) {
+            let bytes = &text.as_bytes()[taken..end];
+            taken += reader.take(bytes, |part| body.extend_from_slice(part))?;
+        }
+        Ok((reader, String::from_utf8(body).expect("text"), taken))
+    }
+
+    /// The reply is read whole with whatever follows it, however it is cut, and
+    /// is not whole a byte earlier.
     fn check(text: &str, status: u16, body: &str) {
-        let reply = Reply { status, body: Cow::Borrowed(body.as_bytes()), length: text.len() };
-        assert_eq!(parse(text.as_bytes()), Ok(Some(reply)), "{text:?}");
         let followed = format!("{text}HTTP/1.1 500 next");
-        let reply = parse(followed.as_bytes()).expect("sound").expect("whole");
-        assert_eq!((reply.length, &*reply.body), (text.len(), body.as_bytes()), "{text:?}");
-        for cut in 0..text.len() {
-            assert_eq!(parse(&text.as_bytes()[..cut]), Ok(None), "{text:?} cut at {cut}");
+        for size in 1..followed.len() {
+            let (reader, found, taken) = read(&followed, size).expect("sound");
+            assert!(reader.is_whole(), "{text:?} by {size}");
+            assert_eq!((reader.status(), &*found, taken), (status, body, text.len()), "by {size}");
+        }
+        for cut in 1..text.len() {
+            let (reader, _, _) = read(&text[..cut], cut).expect("sound");
+            assert!(!reader.is_whole(), "{text:?} cut at {cut}");
         }
     }
 
@@ -182,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_is_no_reply_says_so() {
-        let error = |text: &str| parse(text.as_bytes()).expect_err(text);
+        let error = |text: &str| read(text, text.len()).expect_err(text);
         assert_eq!(error("HTTP/1.1 OK\r\n\r\n"), ReplyError::StatusLine("HTTP/1.1 OK".into()));
         assert_eq!(error("SSH-2.0\r\n\r\n"), ReplyError::StatusLine("SSH-2.0".into()));
         assert_eq!(error("HTTP/1.1 200 OK\r\n\r\nhello"), ReplyError::NoLength);
@@ -190,7 +238,7 @@ mod tests {
         assert_eq!(error(length), ReplyError::Length("five".into()));
         let chunk = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n";
         assert_eq!(error(chunk), ReplyError::Length("zz".into()));
-        let endless = "HTTP/1.1 200 OK\r\n".repeat(HEAD_BYTES_MAX / 16);
+        let endless = "HTTP/1.1 200 OK\r\n".repeat(LINE_BYTES_MAX / 16);
         assert_eq!(error(&endless), ReplyError::Head);
     }
 }

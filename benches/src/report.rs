@@ -1,348 +1,259 @@
-//! Figures beside their targets: a table for people, JSON for machines.
+//! Everything that was measured: subjects with their figures.
 //!
-//! Owns medians, targets and how numbers are shown. Must not know how a figure
-//! was measured.
+//! Owns what a report consists of and its JSON. How it is shown to people stands in
+//! `table.rs` and `plot.rs`.
 
-use std::fmt::{self, Display, Write};
+use std::fs;
+use std::path::Path;
 
-use serde_json::{Value, json};
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
 
+use crate::figure::{Figure, Target};
 use crate::setting::Setting;
 
-/// What a figure counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unit {
-    PerSecond,
-    Milliseconds,
-    Mebibytes,
-    /// A figure against another one of the same round.
-    Times,
+/// Grows when a reader of older reports would misread newer ones.
+const FORMAT: u32 = 1;
+
+/// Whose load it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// The bare hyper server.
+    Bare,
+    /// A function of the server under test.
+    Function,
+    /// A function of another running server.
+    Peer,
 }
 
-impl Unit {
-    fn symbol(self) -> &'static str {
-        match self {
-            Self::PerSecond => "/s",
-            Self::Milliseconds => "ms",
-            Self::Mebibytes => "MiB",
-            Self::Times => "x",
+/// The load that figures are about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Load {
+    /// The server or function that was asked.
+    pub(crate) who: String,
+    /// What that is.
+    pub(crate) kind: Kind,
+    /// Connections at a time.
+    pub(crate) connections: usize,
+    /// Of request and reply, in bytes.
+    pub(crate) body_bytes: usize,
+    /// Requests a second in an open loop; `None` in a closed one.
+    pub(crate) rate: Option<u64>,
+}
+
+impl Load {
+    /// For people, and unique in a report.
+    pub(crate) fn title(&self) -> String {
+        let Self { who, connections, body_bytes, rate, .. } = self;
+        let noun = if *connections == 1 { "connection" } else { "connections" };
+        let body = bytes(*body_bytes);
+        let pace = rate.map(|rate| format!(", {rate}/s")).unwrap_or_default();
+        format!("{who}, {connections} {noun}, {body}{pace}")
+    }
+}
+
+/// `64 B`, `1 kB`, `1 MB`.
+pub(crate) fn bytes(bytes: usize) -> String {
+    match bytes {
+        _ if bytes >= 1_000_000 && bytes.is_multiple_of(1_000_000) => {
+            format!("{} MB", bytes / 1_000_000)
         }
+        _ if bytes >= 1000 && bytes.is_multiple_of(1000) => format!("{} kB", bytes / 1000),
+        _ => format!("{bytes} B"),
     }
-
-    fn number(self, value: f64) -> String {
-        match self {
-            Self::PerSecond => thousands(value),
-            Self::Milliseconds if value < 10.0 => format!("{value:.3}"),
-            Self::Milliseconds | Self::Mebibytes => format!("{value:.1}"),
-            Self::Times => format!("{value:.2}"),
-        }
-    }
-
-    fn shown(self, value: f64) -> String {
-        format!("{} {}", self.number(value), self.symbol())
-    }
-}
-
-/// What a median has to reach.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Target {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
-impl Target {
-    fn met_by(self, median: f64) -> bool {
-        match self {
-            Self::AtMost(limit) => median <= limit,
-            Self::AtLeast(limit) => median >= limit,
-        }
-    }
-
-    fn shown(self, unit: Unit) -> String {
-        let (words, limit) = match self {
-            Self::AtMost(limit) => ("at most", limit),
-            Self::AtLeast(limit) => ("at least", limit),
-        };
-        let number = if limit.fract() == 0.0 { thousands(limit) } else { limit.to_string() };
-        format!("{words} {number} {}", unit.symbol())
-    }
-}
-
-/// Something measured once a round.
-#[derive(Debug)]
-pub(crate) struct Figure {
-    name: String,
-    unit: Unit,
-    runs: Vec<f64>,
-    target: Option<Target>,
-}
-
-impl Figure {
-    /// A figure for information.
-    pub(crate) fn new(name: impl Into<String>, unit: Unit, runs: Vec<f64>) -> Self {
-        Self { name: name.into(), unit, runs, target: None }
-    }
-
-    /// The same, to be held against a target.
-    pub(crate) fn with_target(mut self, target: Target) -> Self {
-        self.target = Some(target);
-        self
-    }
-
-    /// The median of its runs, or `None` where no run gave a figure.
-    fn median(&self) -> Option<f64> {
-        let mut sorted = self.runs.clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        match sorted.len() {
-            0 => None,
-            length if length % 2 == 1 => Some(sorted[middle]),
-            _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
-        }
-    }
-
-    fn range(&self) -> Option<(f64, f64)> {
-        let least = self.runs.iter().copied().min_by(f64::total_cmp)?;
-        let most = self.runs.iter().copied().max_by(f64::total_cmp)?;
-        Some((least, most))
-    }
-
-    /// Whether the target is reached, where there is one.
-    fn met(&self) -> Option<bool> {
-        self.target.map(|target| self.median().is_some_and(|median| target.met_by(median)))
-    }
-
-    fn json(&self) -> Value {
-        let target = self.target.map(|target| match target {
-            Target::AtMost(limit) => json!({ "at_most": limit }),
-            Target::AtLeast(limit) => json!({ "at_least": limit }),
-        });
-        json!({
-            "name": self.name, "unit": self.unit.symbol(), "median": self.median(),
-            "runs": self.runs, "target": target, "met": self.met(),
-        })
-    }
-}
-
-/// One line below a subject.
-#[derive(Debug)]
-pub(crate) enum Line {
-    Figure(Figure),
-    /// Not measured, for a reason that lies in this machine.
-    Skipped(String),
-    /// It did not run, or replies were wrong.
-    Failed(String),
 }
 
 /// What the figures below it are about.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Subject {
-    title: String,
-    lines: Vec<Line>,
+    /// Unique in a report.
+    pub(crate) title: String,
+    /// The load that was measured, where it was one.
+    pub(crate) load: Option<Load>,
+    /// In the order in which they are shown.
+    pub(crate) figures: Vec<Figure>,
+    /// Why it was not measured, where that lies in this machine.
+    pub(crate) skipped: Option<String>,
+    /// What a reader of the figures must know.
+    pub(crate) warnings: Vec<String>,
+    /// It did not run, or replies were wrong.
+    pub(crate) failures: Vec<String>,
 }
 
 impl Subject {
     /// A subject with its figures.
     pub(crate) fn new(title: impl Into<String>, figures: Vec<Figure>) -> Self {
-        let lines = figures.into_iter().map(Line::Figure).collect();
-        Self { title: title.into(), lines }
+        Self {
+            title: title.into(),
+            load: None,
+            figures,
+            skipped: None,
+            warnings: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
-    /// A subject with one line instead of figures.
-    pub(crate) fn without_figures(title: impl Into<String>, line: Line) -> Self {
-        Self { title: title.into(), lines: vec![line] }
+    /// A load with its figures.
+    pub(crate) fn of_load(load: Load, figures: Vec<Figure>) -> Self {
+        Self { load: Some(load.clone()), ..Self::new(load.title(), figures) }
     }
 
-    /// Adds a failure below the figures.
-    pub(crate) fn fail(&mut self, reason: String) {
-        self.lines.push(Line::Failed(reason));
+    /// One that this machine cannot measure.
+    pub(crate) fn skipped(title: impl Into<String>, reason: &str) -> Self {
+        Self { skipped: Some(reason.to_owned()), ..Self::new(title, Vec::new()) }
     }
 
-    fn json(&self) -> Value {
-        let figures = self.lines.iter().filter_map(|line| match line {
-            Line::Figure(figure) => Some(figure.json()),
-            Line::Skipped(_) | Line::Failed(_) => None,
-        });
-        let skipped = self.lines.iter().find_map(|line| match line {
-            Line::Skipped(reason) => Some(reason),
-            Line::Figure(_) | Line::Failed(_) => None,
-        });
-        let failures = self.lines.iter().filter_map(|line| match line {
-            Line::Failed(reason) => Some(reason),
-            Line::Figure(_) | Line::Skipped(_) => None,
-        });
-        json!({
-            "subject": self.title, "figures": figures.collect::<Vec<_>>(), "skipped": skipped,
-            "failures": failures.collect::<Vec<_>>(),
-        })
+    /// One that did not run.
+    pub(crate) fn failed(title: impl Into<String>, error: &anyhow::Error) -> Self {
+        Self { failures: vec![format!("{error:#}")], ..Self::new(title, Vec::new()) }
+    }
+
+    /// Holds one of its figures against a target.
+    pub(crate) fn aim(&mut self, name: &str, target: Target) {
+        let at = self.figures.iter().position(|figure| figure.name == name);
+        let at = at.expect("only figures that a load always has are given targets");
+        let figure = self.figures.remove(at);
+        self.figures.insert(at, figure.with_target(target));
+    }
+
+    /// One of its figures.
+    pub(crate) fn figure(&self, name: &str) -> Option<&Figure> {
+        self.figures.iter().find(|figure| figure.name == name)
     }
 }
 
 /// Everything that was measured.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
+    format: u32,
     /// How and on what.
     pub(crate) setting: Setting,
     /// In the order in which they are shown.
     pub(crate) subjects: Vec<Subject>,
+    /// How many targets there are.
+    pub(crate) targets: usize,
+    /// How many of them are missed.
+    pub(crate) missed: usize,
+    /// Whether anything did not run or replied wrongly.
+    pub(crate) failed: bool,
 }
 
 impl Report {
-    /// Whether anything did not run or replied wrongly.
-    pub(crate) fn failed(&self) -> bool {
-        self.lines().any(|line| matches!(line, Line::Failed(_)))
+    /// Sums the subjects up.
+    pub(crate) fn new(setting: Setting, subjects: Vec<Subject>) -> Self {
+        let figures = subjects.iter().flat_map(|subject| &subject.figures);
+        let met: Vec<_> = figures.filter_map(|figure| figure.met).collect();
+        let missed = met.iter().filter(|met| !**met).count();
+        let failed = subjects.iter().any(|subject| !subject.failures.is_empty());
+        Self { format: FORMAT, setting, subjects, targets: met.len(), missed, failed }
     }
 
-    /// How many targets there are, and how many of them are missed.
-    pub(crate) fn targets(&self) -> (usize, usize) {
-        let met = self.lines().filter_map(|line| match line {
-            Line::Figure(figure) => figure.met(),
-            Line::Skipped(_) | Line::Failed(_) => None,
-        });
-        met.fold((0, 0), |(all, missed), met| (all + 1, missed + usize::from(!met)))
+    /// The subject of this title.
+    pub(crate) fn subject(&self, title: &str) -> Option<&Subject> {
+        self.subjects.iter().find(|subject| subject.title == title)
     }
 
-    fn lines(&self) -> impl Iterator<Item = &Line> {
-        self.subjects.iter().flat_map(|subject| &subject.lines)
+    /// The subjects that are loads.
+    pub(crate) fn loads(&self) -> impl Iterator<Item = (&Load, &Subject)> {
+        self.subjects.iter().filter_map(|subject| Some((subject.load.as_ref()?, subject)))
     }
 
-    /// The whole report for machines.
-    pub(crate) fn json(&self) -> Value {
-        let (targets, missed) = self.targets();
-        let subjects: Vec<_> = self.subjects.iter().map(Subject::json).collect();
-        json!({
-            "setting": self.setting.json(), "subjects": subjects,
-            "targets": targets, "missed": missed, "failed": self.failed(),
-        })
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let mut text = serde_json::to_string_pretty(self).context("cannot write the figures")?;
+        text.push('\n');
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
-}
 
-/// The table for people.
-impl Display for Report {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(to, "{}\n", self.setting)?;
-        writeln!(to, "{:34}{:>14}  {:21}  target", "", "median", "range")?;
-        for Subject { title, lines } in &self.subjects {
-            writeln!(to, "{title}")?;
-            for line in lines {
-                match line {
-                    Line::Figure(figure) => writeln!(to, "{}", row(figure).trim_end())?,
-                    Line::Skipped(reason) => writeln!(to, "  skipped: {reason}")?,
-                    Line::Failed(reason) => writeln!(to, "  FAILED: {reason}")?,
-                }
-            }
+    /// Reads one that was written before.
+    ///
+    /// # Errors
+    /// Where it cannot be read or is none.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+        Self::parse(&text).with_context(|| format!("{shown} is no report of --json"))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let value: serde_json::Value = serde_json::from_str(text)?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(format) if format == u64::from(FORMAT) => Ok(serde_json::from_value(value)?),
+            Some(format) => bail!("it has format {format}, this program reads {FORMAT}"),
+            None => bail!("it names no format; reports of earlier versions cannot be compared"),
         }
-        let (targets, missed) = self.targets();
-        write!(to, "\n{} of {targets} targets met", targets - missed)
     }
-}
-
-fn row(figure: &Figure) -> String {
-    let Figure { name, unit, runs, target } = figure;
-    let median = figure.median().map_or_else(|| "none".to_owned(), |median| unit.shown(median));
-    let range = match figure.range() {
-        Some((least, most)) if runs.len() > 1 => {
-            format!("{} – {}", unit.number(least), unit.number(most))
-        }
-        _ => String::new(),
-    };
-    let mut row = format!("  {name:32}{median:>14}  {range:21}");
-    if let (Some(target), Some(met)) = (target, figure.met()) {
-        let verdict = if met { "met" } else { "MISSED" };
-        write!(row, "  {:19} {verdict}", target.shown(*unit)).expect("a string takes any text");
-    }
-    row
-}
-
-/// `12,345`: whole numbers of four digits and more are read in groups.
-fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut shown = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    shown
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::figure::Unit;
 
-    #[test]
-    fn medians_and_targets() {
-        let check = |runs: &[f64], target, median, met| {
-            let figure = Figure::new("x", Unit::PerSecond, runs.to_vec()).with_target(target);
-            assert_eq!((figure.median(), figure.met()), (median, Some(met)), "{runs:?} {target:?}");
-        };
-        check(&[3.0, 1.0, 2.0], Target::AtLeast(2.0), Some(2.0), true);
-        check(&[3.0, 1.0, 2.0], Target::AtMost(1.9), Some(2.0), false);
-        check(&[1.0, 4.0, 2.0, 3.0], Target::AtMost(2.5), Some(2.5), true);
-        check(&[], Target::AtLeast(0.0), None, false);
-        assert_eq!(Figure::new("x", Unit::Times, vec![1.0]).met(), None);
-    }
-
-    #[test]
-    fn numbers_for_people() {
-        assert_eq!(Unit::PerSecond.shown(1_234_567.8), "1,234,568 /s");
-        assert_eq!(Unit::PerSecond.shown(999.4), "999 /s");
-        assert_eq!(Unit::Milliseconds.shown(0.0254), "0.025 ms");
-        assert_eq!(Unit::Milliseconds.shown(123.45), "123.5 ms");
-        assert_eq!(Unit::Mebibytes.shown(9.96), "10.0 MiB");
-        assert_eq!(Target::AtLeast(8000.0).shown(Unit::PerSecond), "at least 8,000 /s");
-        assert_eq!(Target::AtLeast(0.7).shown(Unit::Times), "at least 0.7 x");
-    }
-
-    fn report() -> Report {
+    /// A report that other modules' tests show, too.
+    pub(crate) fn report() -> Report {
         let fast = Figure::new("requests", Unit::PerSecond, vec![9_000.0, 7_000.0, 10_000.0])
             .with_target(Target::AtLeast(8_000.0));
         let slow =
             Figure::new("p99", Unit::Milliseconds, vec![25.0]).with_target(Target::AtMost(20.0));
-        let skipped = Line::Skipped("no node on the PATH".to_owned());
-        Report {
-            setting: Setting {
-                server: "./tinyfaas".to_owned(),
-                rounds: 3,
-                seconds: 2,
-                threads: 2,
-                cores: 2,
-                kernel: "6.1".to_owned(),
-                load_before: None,
-            },
-            subjects: vec![
-                Subject::new("echo", vec![fast, slow]),
-                Subject::without_figures("echo-js", skipped),
-            ],
-        }
-    }
-
-    #[test]
-    fn the_table_says_met_missed_and_skipped() {
-        let table = report().to_string();
-        let row = |name: &str| {
-            let line = table.lines().find(|line| line.contains(name)).expect(name);
-            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        let load = Load {
+            who: "python3".to_owned(),
+            kind: Kind::Function,
+            connections: 32,
+            body_bytes: 64,
+            rate: None,
         };
-        assert_eq!(row("requests"), "requests 9,000 /s 7,000 – 10,000 at least 8,000 /s met");
-        assert_eq!(row("p99"), "p99 25.0 ms at most 20 ms MISSED");
-        assert_eq!(row("skipped"), "skipped: no node on the PATH");
-        assert!(table.ends_with("1 of 2 targets met"), "{table}");
+        let ready = Figure::new("until management answers", Unit::Milliseconds, vec![12.0, 14.0]);
+        let subjects = vec![
+            Subject::new("server, started", vec![ready]),
+            Subject::of_load(load, vec![fast, slow]),
+            Subject::skipped("nodejs echo, deployed", "no node on the PATH"),
+        ];
+        Report::new(crate::setting::tests::setting(), subjects)
     }
 
     #[test]
-    fn json_says_the_same() {
+    fn titles_tell_loads_apart() {
+        let title = |connections, body_bytes, rate| {
+            let who = "x".to_owned();
+            Load { who, kind: Kind::Peer, connections, body_bytes, rate }.title()
+        };
+        assert_eq!(title(1, 0, None), "x, 1 connection, 0 B");
+        assert_eq!(title(8, 1000, None), "x, 8 connections, 1 kB");
+        assert_eq!(title(8, 1024, None), "x, 8 connections, 1024 B");
+        assert_eq!(title(32, 2_000_000, Some(500)), "x, 32 connections, 2 MB, 500/s");
+    }
+
+    #[test]
+    fn targets_and_failures_are_summed_up() {
         let mut report = report();
-        let value = report.json();
-        assert_eq!((&value["targets"], &value["missed"]), (&json!(2), &json!(1)));
-        assert_eq!(value["failed"], json!(false));
-        let figure = &value["subjects"][0]["figures"][1];
-        assert_eq!(figure["median"], json!(25.0));
-        assert_eq!((&figure["target"], &figure["met"]), (&json!({"at_most": 20.0}), &json!(false)));
-        assert_eq!(value["subjects"][1]["skipped"], json!("no node on the PATH"));
-        report.subjects[0].fail("wrong replies".to_owned());
-        assert!(report.failed());
-        assert_eq!(report.json()["subjects"][0]["failures"], json!(["wrong replies"]));
+        assert_eq!((report.targets, report.missed, report.failed), (2, 1, false));
+        report.subjects[0].failures.push("wrong replies".to_owned());
+        let report = Report::new(report.setting, report.subjects);
+        assert!(report.failed);
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("figures.json");
+        report().write(&path).expect("writable");
+        let back = Report::read(&path).expect("readable");
+        let subject = back.subject("python3, 32 connections, 64 B").expect("there");
+        assert_eq!(subject.figure("p99").expect("there").median, Some(25.0));
+        assert_eq!(back.subjects[2].skipped.as_deref(), Some("no node on the PATH"));
+        let check = |text: &str, words: &str| {
+            fs::write(&path, text).expect("writable");
+            let error = format!("{:#}", Report::read(&path).expect_err(text));
+            assert!(error.contains(words), "{error}");
+        };
+        check("{", "is no report");
+        check("{}", "names no format");
+        check(r#"{"format": 99}"#, "format 99");
+        check(r#"{"format": 1}"#, "setting");
     }
 }
