@@ -273,8 +273,10 @@ class SharedServerStops(unittest.TestCase):
 
 
 def new_name(prefix):
-    """A name that no other case uses, on a server that is used again, too."""
-    return f"{prefix}-{os.getpid()}-{next(_numbers)}"
+    """A name that no other case uses, on a server that is used again, too. Letters
+    and digits only: the original knows no others."""
+    prefix = "".join(character for character in prefix if character.isalnum())
+    return f"{prefix}x{os.getpid()}x{next(_numbers)}"
 
 
 def need_environment(case, environment):
