@@ -135,13 +135,16 @@ impl Connection {
         }
     }
 
-    /// Waits until every call in flight has ended or reached its deadline.
+    /// Waits until every call in flight has ended or reached its deadline, and
+    /// takes none any more: one that was on its way here is handed back.
     pub(super) async fn settled(&self) {
         loop {
             let next = {
                 let mut calls = self.calls.lock();
                 calls.draining = true;
-                calls.next_deadline(Instant::now())
+                let next = calls.next_deadline(Instant::now());
+                calls.closed |= next.is_none();
+                next
             };
             match next {
                 None => return,

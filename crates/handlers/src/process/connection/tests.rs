@@ -590,6 +590,9 @@ async fn a_call_past_its_deadline_and_the_grace_is_overdue() {
     bench.worker.reply(patient_number, b"", Flags::END).await;
     tokio::time::timeout(PATIENCE, settled).await.expect("nothing is waited for");
     outcome(patient).await.unwrap();
+    // Who got its place before, and comes now, would be killed with the worker.
+    let late = outcome(bench.start(Body::Empty).await).await;
+    assert!(matches!(late, Err(HandlerError::NotStarted(_))));
     bench.worker.reply(number, b"", Flags::END).await;
     outcome(call).await.unwrap();
 }
