@@ -2,7 +2,8 @@
 
 Owns their code. Each does what the first line of its input asks for,
 `KIND ARGUMENT TOKEN`, and its reply begins with `VERSION TOKEN`, so that it can
-be told who has answered what.
+be told who has answered what. `mark` adds the token to the file that its variable
+MARKS names: so it can be told which calls have run, and that none did twice.
 """
 
 from blackbox import folders
@@ -11,6 +12,8 @@ ENVIRONMENTS = ("python3", "nodejs", "binary")
 
 _PYTHON = """
 import os, signal, subprocess, time
+
+GUARD = os.getppid()
 
 def stream(said, count):
     yield said + '\\n'
@@ -40,14 +43,17 @@ def fn(input, headers):
     elif kind == 'litter':
         with open('litter-' + token, 'w') as file:
             file.write('x' * 10000)
+    elif kind == 'mark':
+        with open(os.environ['MARKS'], 'a') as file:
+            file.write(token + '\\n')
     elif kind == 'daemon':
         subprocess.Popen(['sleep', '3600'], start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     elif kind == 'crash':
         if argument == 'guard':
-            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(GUARD, signal.SIGKILL)
         elif argument == 'stopped':
-            os.kill(os.getppid(), signal.SIGSTOP)
+            os.kill(GUARD, signal.SIGSTOP)
         elif argument == 'signal':
             os.kill(os.getpid(), signal.SIGKILL)
         elif argument == 'socket':
@@ -64,6 +70,7 @@ def fn(input, headers):
 _NODE = """
 const { spawn } = require('child_process')
 const fs = require('fs')
+const guard = process.ppid
 module.exports = (req, res) => {
   const end = req.body.indexOf('\\n')
   const [kind, argument, token] = req.body.slice(0, end).split(' ')
@@ -86,10 +93,11 @@ module.exports = (req, res) => {
   if (kind === 'give') return res.send(said + '\\n' + 'x'.repeat(count))
   if (kind === 'print') for (let n = 0; n < count; n++) console.log('line', n, said)
   if (kind === 'litter') fs.writeFileSync('litter-' + token, 'x'.repeat(10000))
+  if (kind === 'mark') fs.appendFileSync(process.env.MARKS, token + '\\n')
   if (kind === 'daemon') spawn('sleep', ['3600'], { detached: true, stdio: 'ignore' }).unref()
   if (kind === 'crash') {
-    if (argument === 'guard') process.kill(process.ppid, 'SIGKILL')
-    if (argument === 'stopped') process.kill(process.ppid, 'SIGSTOP')
+    if (argument === 'guard') process.kill(guard, 'SIGKILL')
+    if (argument === 'stopped') process.kill(guard, 'SIGSTOP')
     if (argument === 'signal') process.kill(process.pid, 'SIGKILL')
     process.exit(3)
   }
@@ -123,12 +131,14 @@ print)
         number=$((number + 1))
     done ;;
 litter) head -c 10000 /dev/zero > "litter-$token" ;;
+mark) echo "$token" >> "$MARKS" ;;
 daemon) setsid sleep 3600 </dev/null >/dev/null 2>&1 & ;;
 crash)
     guard=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$PPID/status")
-    case $argument in
-    guard) kill -9 "$guard" ;;
-    stopped) kill -STOP "$guard" ;;
+    # When it is dead the spawner has taken its place.
+    case $argument-$(cat "/proc/$guard/comm") in
+    guard-tinyfaas-guard) kill -9 "$guard" ;;
+    stopped-tinyfaas-guard) kill -STOP "$guard" ;;
     esac
     kill -9 "$PPID" ;;
 hog) sleep "$argument" ;;

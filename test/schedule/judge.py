@@ -5,7 +5,7 @@ it says of the names' contents goes to `history`. Must not know how requests are
 made.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from . import functions, plan
 from .history import ABSENT, PRESENT, Effect, impossible
@@ -29,6 +29,26 @@ SHOWN = 25
 def judge(records, room):
     """What is wrong, a text each; nothing is where all may be right."""
     return _Judge(records, room).wrong()
+
+
+def judge_marks(records, marks, output):
+    """What is wrong with which calls have run: none may have run twice, and one
+    that was accepted has run, or was cancelled, or the server's output names it."""
+    counts, complaints = Counter(marks.read_text().split()), []
+    for record in records:
+        if record.operation.details.get("kind") != "mark":
+            continue
+        ran = counts[record.token]
+        answered = record.result if record.operation.what == "accept" else record.answer
+        if ran > 1:
+            complaints.append(f"a call was run {ran} times\n    {record}")
+        elif not ran and answered and answered.status == 200 and record.state.get("state") != "cancelled":
+            complaints.append(f"a call was answered that has not run\n    {record}")
+        elif not ran and record.operation.what == "accept" and record.answer and record.answer.status == 202:
+            cancelled = record.operation.details["then"] == "cancel"
+            if not cancelled and record.answer.headers["x-tinyfaas-call-id"] not in output:
+                complaints.append(f"an accepted call was not run, and nothing was said of it\n    {record}")
+    return complaints
 
 
 class _Judge:

@@ -144,6 +144,8 @@ class _Dice:
 
     def accept(self, name):
         details = self.asked(name)
+        if self.dice.random() < 0.4:
+            details |= {"kind": "mark", "argument": "-"}
         details["then"], = self.dice.choices(("wait", "poll", "forget", "cancel"), (4, 2, 1, 2))
         if details["then"] == "cancel":
             details["after"] = round(self.dice.choice((0, 0.05, 0.5)), 2)
@@ -151,7 +153,7 @@ class _Dice:
 
     def asked(self, name):
         """What a call asks of its function."""
-        kinds = {"echo": 40, "sleep": 22, "fail": 5, "teapot": 3, "stream": 8, "take": 6, "give": 6, "print": 4, "litter": 2}
+        kinds = {"echo": 40, "sleep": 22, "fail": 5, "teapot": 3, "stream": 8, "take": 6, "give": 6, "print": 4, "litter": 2, "mark": 12}
         if name in WILD:
             kinds |= {"daemon": 3, "crash": 3, "late": 2, "hog": 1}
         kind, = self.dice.choices(list(kinds), list(kinds.values()))

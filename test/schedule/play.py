@@ -58,6 +58,9 @@ class Player:
         self.server = server
         self.management, self.http = server.ports["management"], server.ports["http"]
         self.records = []
+        # Where functions write down which calls they run.
+        self.marks = server.folder / "marks"
+        self.marks.touch()
         # Where the accepted calls are asked for.
         self.accepted = []
         self._kept = []
@@ -150,7 +153,7 @@ class Player:
         details = operation.details
         environment = details["environment"]
         archive = functions.archive(environment, details["version"])
-        request = {"name": operation.name, "env": environment, "threads": details["threads"]}
+        request = {"name": operation.name, "env": environment, "threads": details["threads"], "envs": [f"MARKS={self.marks}"]}
         if details["by"] == "url":
             path = f"/{details['version']}.zip"
             self._archives[path] = sends(archive)

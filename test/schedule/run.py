@@ -24,7 +24,7 @@ sys.dont_write_bytecode = True
 
 from blackbox.server import Server, binary  # noqa: E402
 from schedule import plan, remains  # noqa: E402
-from schedule.judge import judge  # noqa: E402
+from schedule.judge import judge, judge_marks  # noqa: E402
 from schedule.play import Player  # noqa: E402
 
 # How long what has been asked for may take to be all done, and what was left to
@@ -84,6 +84,7 @@ async def _whole(server, seed, seconds, rate, room, say):
             player.close()
         await _quiet(server, before)
         await _forgotten(player)
+        _right(judge_marks(player.records, player.marks, server.output()))
         held.append(remains.memory(server))
         took = time.monotonic() - began
         say(
@@ -141,6 +142,10 @@ async def _ends(server, player, room):
     complaints = judge(player.records, room)
     if not complaints and listed.answer.body:
         complaints = [f"functions are there that were all deleted: {listed.answer.text!r}"]
+    _right(complaints)
+
+
+def _right(complaints):
     if complaints:
         more = len(complaints) - COMPLAINTS_SHOWN
         more = f"\n\nand {more} more" if more > 0 else ""
@@ -202,7 +207,10 @@ def _storm(seed, room, rate, number, say):
                 if time.monotonic() - began > STOP_S + 20:
                     raise Wrong(f"{number.name} in the midst of it: the server does not end")
                 await asyncio.sleep(0.01)
-            return time.monotonic() - began
+            took = time.monotonic() - began
+            if number == signal.SIGTERM:
+                _right(judge_marks(player.records, player.marks, server.output()))
+            return took
         finally:
             playing.cancel()
             await asyncio.gather(playing, return_exceptions=True)
