@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tinyfaas_handlers::process::leftovers::kill_leftovers;
 use tinyfaas_handlers::process::spawner::{
-    self, Child, Exit, Instance, Launch, SpawnError, Spawner, SpawnerProcess, Step,
+    self, Child, Exit, Identity, Instance, KEEPER, Launch, SpawnError, Spawner, SpawnerProcess,
+    Step,
 };
 
 /// How long anything here may take before it counts as stuck.
@@ -47,10 +49,19 @@ const TESTS: &[Test] = &[
     ("nonsense_ends_the_spawner", nonsense_ends_the_spawner),
 ];
 
+/// Those that only root can run.
+const TESTS_OF_ROOT: &[Test] = &[
+    ("programs_run_as_the_user_and_guards_do_not", programs_run_as_the_user),
+    ("a_killed_spawner_is_started_anew_by_the_keeper", a_kept_spawner_is_started_anew),
+    ("a_killed_keeper_ends_the_next_start", a_killed_keeper_ends_the_next_start),
+    ("shutdown_leaves_no_keeper", shutdown_leaves_no_keeper),
+];
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some("spawner") => return spawner::main(),
+        Some(KEEPER) => return spawner::keeper_main(),
         Some("spawner-that-dies") => return ExitCode::from(9),
         Some("fake-server") => fake_server(),
         Some("measure") => {
@@ -61,7 +72,13 @@ fn main() -> ExitCode {
     }
     let wanted: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let mut failed = 0;
-    for (name, test) in TESTS {
+    let is_root = rustix::process::geteuid().is_root();
+    let (of_root, skipped) =
+        if is_root { (TESTS_OF_ROOT, &[][..]) } else { (&[][..], TESTS_OF_ROOT) };
+    for (name, _) in skipped {
+        println!("test {name} ... skipped: only root can change its user");
+    }
+    for (name, test) in TESTS.iter().chain(of_root) {
         if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }
@@ -71,7 +88,7 @@ fn main() -> ExitCode {
         let verdict = if passed { "ok" } else { "FAILED" };
         println!("test {name} ... {verdict} ({} ms)", start.elapsed().as_millis());
     }
-    println!("{} of {} tests failed", failed, TESTS.len());
+    println!("{failed} of {} tests failed, {} skipped", TESTS.len() + of_root.len(), skipped.len());
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -85,8 +102,19 @@ struct Bench {
 impl Bench {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let instance = instance(folder.path());
-        let process = SpawnerProcess::start(&instance).unwrap();
+        let process = SpawnerProcess::start(&instance(folder.path())).unwrap();
+        Self::with(folder, process)
+    }
+
+    /// With a spawner whose programs run as another user.
+    fn start_for(identity: &Identity) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        chown(folder.path(), Some(identity.uid), Some(identity.gid)).unwrap();
+        let process = SpawnerProcess::start_for(&instance(folder.path()), identity).unwrap();
+        Self::with(folder, process)
+    }
+
+    fn with(folder: tempfile::TempDir, process: SpawnerProcess) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
@@ -434,6 +462,83 @@ fn shutdown_leaves_nothing() {
     let (launch, _output) = bench.launch("true");
     let refused = bench.wait(bench.spawner.spawn(launch));
     assert!(matches!(refused, Err(SpawnError::Stopped)), "{refused:?}");
+    bench.finish();
+}
+
+/// Somebody that every Linux has, in a group that is nobody's.
+fn nobody() -> Identity {
+    Identity { uid: 65534, gid: 65534, groups: vec![65534, 4242] }
+}
+
+fn programs_run_as_the_user() {
+    let bench = Bench::start_for(&nobody());
+    let script = "id -u; id -g; id -G; touch mine
+        kill -KILL $PPID 2>/dev/null && echo killed its guard || echo refused
+        sleep 1000";
+    let (child, output) = bench.sh(script);
+    let lines = lines(&output, 4);
+    assert_eq!(lines, ["65534", "65534", "65534 4242", "refused"]);
+    let pid = child.pid();
+    assert_eq!(status(pid, "Uid").as_deref(), Some("65534\t65534\t65534\t65534"));
+    assert_eq!(status(pid, "Gid").as_deref(), Some("65534\t65534\t65534\t65534"));
+    assert_eq!(status(pid, "NoNewPrivs").as_deref(), Some("1"));
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(status(pid, set).as_deref(), Some("0000000000000000"), "{set}");
+    }
+    let guard = guard_of(&child);
+    let spawner = bench.spawner.pid().unwrap().to_string();
+    for of_root in [&guard, &spawner, &status(&spawner, "PPid").unwrap()] {
+        assert_eq!(status(of_root, "Uid").as_deref(), Some("0\t0\t0\t0"));
+    }
+    // The tie to the guard has survived the change of user.
+    kill(guard.parse::<i32>().unwrap(), Signal::KILL);
+    assert_eq!(bench.wait(child.wait()), Exit::GuardLost);
+    assert!(!is_alive(&pid.to_string()));
+    bench.finish();
+}
+
+fn a_kept_spawner_is_started_anew() {
+    let bench = Bench::start_for(&nobody());
+    let (child, output) = bench.sh(&format!("{DAEMONISE} sleep 1000"));
+    let daemon = lines(&output, 1).remove(0);
+    let first = bench.spawner.pid().unwrap();
+    let keeper = status(first, "PPid").unwrap();
+    assert_eq!(status(&keeper, "Name").as_deref(), Some("tinyfaas-keep"));
+    kill(i32::try_from(first).unwrap(), Signal::KILL);
+    assert_eq!(bench.wait(child.wait()), Exit::SpawnerLost);
+    assert!(!is_alive(&daemon), "the daemon outlived the spawner");
+    let (again, output) = bench.sh("id -u; exit 7");
+    assert_eq!(lines(&output, 1), ["65534"]);
+    assert_eq!(bench.wait(again.wait()), Exit::Code(7));
+    let second = bench.spawner.pid().unwrap();
+    assert_ne!(second, first);
+    assert_eq!(status(second, "PPid"), Some(keeper));
+    bench.finish();
+}
+
+fn a_killed_keeper_ends_the_next_start() {
+    let bench = Bench::start_for(&nobody());
+    let spawner = bench.spawner.pid().unwrap();
+    kill(status(spawner, "PPid").unwrap().parse::<i32>().unwrap(), Signal::KILL);
+    let (child, _output) = bench.sh("exit 7");
+    assert_eq!(bench.wait(child.wait()), Exit::Code(7), "what runs goes on");
+    kill(i32::try_from(spawner).unwrap(), Signal::KILL);
+    let reason = bench.wait(bench.spawner.failed());
+    assert!(reason.contains("keeps the rights to start others"), "{reason}");
+    bench.finish();
+}
+
+fn shutdown_leaves_no_keeper() {
+    let bench = Bench::start_for(&nobody());
+    let (child, _output) = bench.sh(&format!("{DAEMONISE} sleep 1000"));
+    let spawner = bench.spawner.pid().unwrap();
+    let keeper = status(spawner, "PPid").unwrap();
+    let start = Instant::now();
+    bench.wait(bench.spawner.shutdown());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(bench.wait(child.wait()), Exit::Signal(9));
+    assert!(status(spawner, "State").is_none(), "the spawner is left");
+    assert!(status(&keeper, "State").is_none(), "the keeper is left");
     bench.finish();
 }
 

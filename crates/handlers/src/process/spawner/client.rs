@@ -1,27 +1,23 @@
-//! The server's side of the spawner: starting it, asking it, starting it anew.
+//! The server's side of the spawner: asking it, starting it anew.
 //!
 //! Owns which spawner process is the current one. Must not know why a program
 //! is started.
 
 use std::collections::VecDeque;
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child as StdChild, Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Resource, getrlimit};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
+use super::birth::{Recipe, SpawnerProcess};
 use super::protocol::{Request, encode};
 use super::session::{Child, Session, Wanted};
 use super::{Instance, Step};
@@ -89,74 +85,6 @@ pub struct Launch {
     pub stdout: OwnedFd,
     /// Its standard error.
     pub stderr: OwnedFd,
-}
-
-/// How a spawner process is started, the first time and again.
-#[derive(Debug, Clone)]
-struct Recipe {
-    program: PathBuf,
-    args: Vec<OsString>,
-    instance: Instance,
-    /// The server's soft limit of open files at its start.
-    open_files: u64,
-}
-
-/// A spawner process that nobody talks to yet. Dropping it ends the process.
-#[derive(Debug)]
-pub struct SpawnerProcess {
-    recipe: Recipe,
-    socket: StdUnixStream,
-    process: StdChild,
-}
-
-impl SpawnerProcess {
-    /// Starts the spawner: this program's own binary with the hidden subcommand
-    /// `spawner`. To be called before any thread exists, and before the limit of
-    /// open files is raised: workers get the limit found here.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn start(instance: &Instance) -> io::Result<Self> {
-        Self::start_with(Path::new("/proc/self/exe"), &["spawner"], instance)
-    }
-
-    /// Starts another program as the spawner: one that calls [`super::main`].
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn start_with(program: &Path, args: &[&str], instance: &Instance) -> io::Result<Self> {
-        Self::from_recipe(Recipe {
-            program: program.to_owned(),
-            args: args.iter().map(OsString::from).collect(),
-            instance: instance.clone(),
-            open_files: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
-        })
-    }
-
-    fn from_recipe(recipe: Recipe) -> io::Result<Self> {
-        let (socket, theirs) = rustix::net::socketpair(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
-        let name = env::args_os().next().unwrap_or_else(|| "tinyfaas".into());
-        let mut command = Command::new(&recipe.program);
-        std::os::unix::process::CommandExt::arg0(&mut command, name);
-        // Nothing of the server's environment: it may hold secrets, and functions
-        // may look.
-        command.args(&recipe.args).env_clear().stdin(theirs).stdout(Stdio::null());
-        let process = command.spawn().map_err(|error| {
-            io::Error::new(error.kind(), format!("starting the spawner process: {error}"))
-        })?;
-        Ok(Self { recipe, socket: socket.into(), process })
-    }
-
-    /// Its process id.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.process.id()
-    }
 }
 
 /// Which spawner takes requests.
@@ -339,7 +267,7 @@ impl Connection {
 
     /// Talks until the spawner's end, makes sure that it has ended, and says how.
     async fn run(self) -> (String, Recipe) {
-        let Self { process: SpawnerProcess { recipe, socket, process }, session } = self;
+        let Self { process: SpawnerProcess { socket, process, recipe }, session } = self;
         let said = match socket.set_nonblocking(true).and_then(|()| UnixStream::from_std(socket)) {
             Ok(stream) => {
                 let patience = session.clone();
@@ -350,19 +278,9 @@ impl Connection {
             }
             Err(error) => Some(format!("its socket cannot be used: {error}")),
         };
-        let ended = tokio::task::spawn_blocking(move || end(process)).await;
+        let ended = tokio::task::spawn_blocking(move || process.end()).await;
         let ended = ended.unwrap_or_else(|error| error.to_string());
         (said.map_or(ended.clone(), |said| format!("{ended}: {said}")), recipe)
-    }
-}
-
-/// Ends a spawner that has closed its socket or must go, and says how it ended.
-fn end(mut process: StdChild) -> String {
-    // One that has ended cannot be killed: then its own status is told.
-    let _ = process.kill();
-    match process.wait() {
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -22,6 +23,8 @@ use rustix::process::{
 
 use super::super::sys::{self, SingleThreaded};
 use super::guard::{self, NEWS_BYTES, News};
+use super::identity::Identity;
+use super::keeper::identity_argument;
 use super::protocol::{Inbox, ProtocolError, Report, Request, Text, encode, send_some};
 use super::steps::{Order, Plan, Step};
 use super::{Exit, INSTANCE_VARIABLE, descendants};
@@ -79,6 +82,9 @@ struct Host {
     orphaned: Vec<u64>,
     mark: Text,
     open_files: u64,
+    /// As whom programs run, if not as this process: told by whoever started it,
+    /// never by the server, which may have less rights than this.
+    identity: Option<Rc<Identity>>,
     guards_max: u64,
     /// The server is gone or wants no more: everything is being ended.
     stopping: bool,
@@ -111,6 +117,7 @@ impl Host {
             orphaned: Vec::new(),
             mark: Text(Vec::new()),
             open_files: 0,
+            identity: identity_argument()?.map(Rc::new),
             guards_max: raise_open_files().saturating_sub(SPARE_FILES),
             stopping: false,
         })
@@ -182,8 +189,18 @@ impl Host {
                     let (stdout, stderr) = (self.next_fd()?, self.next_fd()?);
                     let socket = if socket { Some(self.next_fd()?) } else { None };
                     let open_files = self.open_files;
-                    let order =
-                        Order { program, args, env, folder, open_files, stdout, stderr, socket };
+                    let identity = self.identity.clone();
+                    let order = Order {
+                        program,
+                        args,
+                        env,
+                        folder,
+                        open_files,
+                        identity,
+                        stdout,
+                        stderr,
+                        socket,
+                    };
                     self.spawn(id, order)?;
                 }
                 Request::Kill { id } => self.kill(id),
@@ -364,7 +381,7 @@ impl Guard {
 
 /// Takes the server's socket off standard input, where no child may find it, and
 /// puts `/dev/null` there and on standard output.
-fn take_server_socket() -> io::Result<OwnedFd> {
+pub(super) fn take_server_socket() -> io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     if rustix::net::sockopt::socket_type(&socket) != Ok(SocketType::STREAM) {
         return Err(io::Error::other(

@@ -1,6 +1,6 @@
 //! The small process that starts and ends all others.
 //!
-//! Owns who is whose child. Four kinds of process take part:
+//! Owns who is whose child. Four kinds of process always take part:
 //!
 //! - the **server** asks, through [`Spawner`] and [`Child`] (`client`, `session`);
 //! - the **spawner** ([`main`], in `host`) is the server's binary, executed again
@@ -12,12 +12,20 @@
 //! - the **worker** is set up by ordered, named steps (`steps`) and executes the
 //!   program asked for.
 //!
+//! Where the server has changed from root to a user of its own (`identity`),
+//! programs run as that user too, and spawner and guards stay root's: no program
+//! can harm its guard. Then a **keeper** (`keeper`) starts the spawners, as the
+//! server may not any more.
+//!
 //! Must not know what a worker does, nor what a function is.
 
+mod birth;
 mod client;
 mod descendants;
 mod guard;
 mod host;
+mod identity;
+mod keeper;
 mod protocol;
 mod session;
 mod steps;
@@ -29,9 +37,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use super::sys::take_worker_socket;
-pub use client::{Launch, SpawnError, Spawner, SpawnerProcess};
+pub use birth::SpawnerProcess;
+pub use client::{Launch, SpawnError, Spawner};
 pub(super) use descendants::parent_of;
 pub use host::main;
+pub use identity::{Identity, NoIdentity};
+pub use keeper::{KEEPER, keeper_main};
 pub use session::Child;
 pub(super) use session::Sight;
 pub use steps::Step;

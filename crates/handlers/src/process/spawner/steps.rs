@@ -11,6 +11,7 @@ use std::ffi::{CString, NulError};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::fs::Mode;
@@ -21,6 +22,7 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 
 use super::super::sys;
+use super::identity::Identity;
 use super::protocol::Text;
 use crate::wire::SOCKET_FD;
 
@@ -35,6 +37,9 @@ pub enum Step {
     Session,
     /// No signal blocked, none ignored.
     Signals,
+    /// The user as whom programs run, if not the spawner's. Before what that
+    /// would undo: a change of user forgets the tie to the guard.
+    User,
     /// Dies with its guard.
     DeathSignal,
     /// No core dumps, the server's own soft limit of open files.
@@ -51,10 +56,11 @@ pub enum Step {
 
 impl Step {
     /// All steps, in their order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Fork,
         Self::Session,
         Self::Signals,
+        Self::User,
         Self::DeathSignal,
         Self::Limits,
         Self::Umask,
@@ -70,6 +76,7 @@ impl fmt::Display for Step {
             Self::Fork => "making a process",
             Self::Session => "opening a session",
             Self::Signals => "resetting signals",
+            Self::User => "changing to its user",
             Self::DeathSignal => "tying it to its guard",
             Self::Limits => "setting limits",
             Self::Umask => "setting the file mask",
@@ -105,6 +112,7 @@ pub(super) struct Plan {
     env: Vec<CString>,
     folder: CString,
     open_files: u64,
+    identity: Option<Rc<Identity>>,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     pub(super) socket: Option<OwnedFd>,
@@ -117,6 +125,8 @@ pub(super) struct Order {
     pub(super) env: Vec<(Text, Text)>,
     pub(super) folder: Text,
     pub(super) open_files: u64,
+    /// As whom to run; else as the spawner does.
+    pub(super) identity: Option<Rc<Identity>>,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     pub(super) socket: Option<OwnedFd>,
@@ -144,6 +154,7 @@ impl Plan {
             env: order.env.into_iter().map(variable).collect::<Result<_, _>>()?,
             folder: CString::new(order.folder.0)?,
             open_files: order.open_files,
+            identity: order.identity,
             stdout: order.stdout,
             stderr: order.stderr,
             socket: order.socket,
@@ -164,9 +175,10 @@ type Act = fn(&Becoming<'_>) -> io::Result<()>;
 /// The order matters: each step may count on those above it.
 const STEPS: &[(Step, Act)] = &[
     // The sandbox's namespaces and its cgroup come with the fork itself, before
-    // all of these; its mounts and its user come first here.
+    // all of these; its mounts come first here.
     (Step::Session, open_session),
     (Step::Signals, reset_signals),
+    (Step::User, change_user),
     (Step::DeathSignal, die_with_guard),
     (Step::Limits, set_limits),
     (Step::Umask, set_umask),
@@ -215,6 +227,13 @@ fn reset_signals(_: &Becoming<'_>) -> io::Result<()> {
     sys::default_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
+}
+
+fn change_user(becoming: &Becoming<'_>) -> io::Result<()> {
+    match &becoming.plan.identity {
+        Some(identity) => identity.become_it(),
+        None => Ok(()),
+    }
 }
 
 fn die_with_guard(becoming: &Becoming<'_>) -> io::Result<()> {
