@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::user::OwnUser;
+
 /// The folders that hold nothing worth keeping between two runs.
 const PASSING: [&str; 4] = ["functions", "logs", "runtimes", "spool"];
 
@@ -25,18 +27,52 @@ pub(crate) struct DataDir {
 
 impl DataDir {
     /// Makes the directory where it is missing, locks it, and empties it of what
-    /// an earlier run left.
+    /// an earlier run left. Where the server will change to a user, the directory
+    /// is that user's afterwards.
     ///
     /// # Errors
-    /// Where it cannot be written, or another server holds it.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+    /// Where it cannot be written, is another user's, or another server holds it.
+    pub(crate) fn open(path: &Path, user: Option<&OwnUser>) -> anyhow::Result<Self> {
+        match user {
+            None => DirBuilder::new().recursive(true).mode(0o700).create(path),
+            Some(user) => user.make_dir(path),
+        }
+        .with_context(|| {
+            format!("cannot make the data directory {}; set TF_DATA_DIR", path.display())
+        })?;
+        let Some(user) = user else { return Self::open_there(path) };
+        if user.owns(path)? {
+            return user
+                .acting(|| Self::open_there(path))?
+                .with_context(|| format!("as {} (TF_USER)", user.name));
+        }
+        Self::refuse_foreign(path)?;
+        let dir = Self::open_there(path)?;
+        user.take_over(&dir.path).with_context(|| {
+            format!("cannot make {} the directory of {}", path.display(), user.name)
+        })?;
+        Ok(dir)
+    }
+
+    /// A folder of root's is handed over only where it is certain that it is a
+    /// server's: TF_DATA_DIR=/etc must not cost the machine.
+    fn refuse_foreign(path: &Path) -> anyhow::Result<()> {
         let shown = path.display();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .with_context(|| format!("cannot make the data directory {shown}; set TF_DATA_DIR"))?;
-        let path = path.canonicalize().with_context(|| format!("data directory {shown}"))?;
+        let mut entries = path.read_dir().with_context(|| format!("data directory {shown}"))?;
+        if entries.next().is_some() && !path.join("id").is_file() {
+            bail!(
+                "the data directory {shown} is root's and holds something else than a server's \
+                 files; set TF_DATA_DIR to an empty or a new one"
+            );
+        }
+        Ok(())
+    }
+
+    fn open_there(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("cannot reach the data directory {shown}"))?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -132,14 +168,14 @@ mod tests {
     fn the_id_stays_and_the_lock_excludes() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("new/data");
-        let first = DataDir::open(&path).expect("opens");
+        let first = DataDir::open(&path, None).expect("opens");
         let id = first.id().to_owned();
-        let second = DataDir::open(&path).expect_err("locked");
+        let second = DataDir::open(&path, None).expect_err("locked");
         assert!(second.to_string().contains("in use by another tinyfaas"), "{second}");
         drop(first);
-        assert_eq!(DataDir::open(&path).expect("free again").id(), id);
+        assert_eq!(DataDir::open(&path, None).expect("free again").id(), id);
         fs::write(path.join("id"), "cut sho").expect("writable");
-        assert_eq!(DataDir::open(&path).expect("mended").id().len(), 16);
+        assert_eq!(DataDir::open(&path, None).expect("mended").id().len(), 16);
     }
 
     #[test]
@@ -148,7 +184,7 @@ mod tests {
         fs::create_dir_all(dir.path().join("functions/a/b")).expect("writable");
         fs::write(dir.path().join("ports.json"), "{}").expect("writable");
         fs::create_dir(dir.path().join("cache")).expect("writable");
-        let _open = DataDir::open(dir.path()).expect("opens");
+        let _open = DataDir::open(dir.path(), None).expect("opens");
         assert!(!dir.path().join("functions").exists());
         assert!(!dir.path().join("ports.json").exists());
         assert!(dir.path().join("cache").exists());

@@ -17,12 +17,14 @@ mod notify;
 mod rooms;
 mod serve;
 mod summary;
+mod user;
 
 use std::env;
 use std::io;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use tinyfaas_handlers::process::spawner;
 
 use crate::config::Config;
 use crate::config::settings::Setting;
@@ -36,7 +38,8 @@ fn main() -> ExitCode {
     // The server's helpers are this same program (docs/decisions/0001). They are
     // told apart before anything else: they are started often and must be small.
     match env::args_os().nth(1).as_deref().and_then(|argument| argument.to_str()) {
-        Some("spawner") => tinyfaas_handlers::process::spawner::main(),
+        Some("spawner") => spawner::main(),
+        Some(spawner::KEEPER) => spawner::keeper_main(),
         Some("binary-worker") => tinyfaas_binary_worker::main(),
         _ => commanded(&cli::command().get_matches()),
     }

@@ -26,6 +26,7 @@ use crate::config::{Config, Endpoint, misspelt};
 use crate::data_dir::DataDir;
 use crate::listen::{self, Bound};
 use crate::notify::Manager as ServiceManager;
+use crate::user::{self, OwnUser};
 use crate::{logging, rooms, summary, variable};
 
 /// The exit code of a server that a second signal ended at once: 128 + SIGINT,
@@ -36,6 +37,16 @@ const EXIT_AT_ONCE: i32 = 130;
 struct Sockets {
     management: (Endpoint, Option<Bound>),
     http: (Endpoint, Option<Bound>),
+}
+
+/// What root may be needed for, done before the server gives root up.
+struct Prepared {
+    data_dir: DataDir,
+    sockets: Sockets,
+    spawner: SpawnerProcess,
+    service_manager: ServiceManager,
+    /// As whom server and functions run, for people.
+    who: String,
 }
 
 impl Sockets {
@@ -61,9 +72,27 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
     for (name, meant) in misspelt(names) {
         tracing::warn!("{name} is no setting of this server; is {meant} meant?");
     }
+    let prepared = prepare(config)?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("tinyfaas")
+        .build()
+        .context("cannot start the server's threads")?;
+    let Prepared { data_dir, sockets, spawner, service_manager, who } = prepared;
+    let outcome =
+        runtime.block_on(run(config, &data_dir, sockets, spawner, &service_manager, &who));
+    // Whatever still runs is a task that nobody waits for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    data_dir.sweep().context("cannot clean the data directory")?;
+    outcome
+}
+
+/// All that comes before the first thread, and before root is given up.
+fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     let is_root = rustix::process::geteuid().is_root();
     let path = config.data_dir(is_root, variable).map_err(anyhow::Error::msg)?;
-    let data_dir = DataDir::open(&path)?;
+    let user = user::wanted(config.text("user"))?;
+    let data_dir = DataDir::open(&path, user.as_ref())?;
     let sockets = Sockets {
         management: bind(config.endpoint("management"))?,
         http: bind(config.endpoint("http"))?,
@@ -74,20 +103,24 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
     if killed > 0 {
         tracing::warn!(killed, "ended processes that an earlier run had left");
     }
-    // Before any thread exists, and before the limit of open files is raised,
-    // which functions shall not inherit.
-    let spawner = SpawnerProcess::start(&instance).context("cannot start the spawner process")?;
+    let service_manager = ServiceManager::from_environment();
+    // Before the limit of open files is raised, which functions shall not inherit.
+    let spawner = start_spawner(&instance, user.as_ref())?;
     raise_open_files();
-    let runtime = runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("tinyfaas")
-        .build()
-        .context("cannot start the server's threads")?;
-    let outcome = runtime.block_on(run(config, &data_dir, sockets, spawner));
-    // Whatever still runs is a task that nobody waits for.
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    data_dir.sweep().context("cannot clean the data directory")?;
-    outcome
+    if let Some(user) = &user {
+        user.become_it()?;
+    }
+    let who = summary::who(user.as_ref());
+    Ok(Prepared { data_dir, sockets, spawner, service_manager, who })
+}
+
+/// With root's rights where the server will give them up.
+fn start_spawner(instance: &Instance, user: Option<&OwnUser>) -> anyhow::Result<SpawnerProcess> {
+    match user {
+        Some(user) => SpawnerProcess::start_for(instance, &user.identity),
+        None => SpawnerProcess::start(instance),
+    }
+    .context("cannot start the spawner process")
 }
 
 fn bind(endpoint: Endpoint) -> anyhow::Result<(Endpoint, Option<Bound>)> {
@@ -115,6 +148,8 @@ async fn run(
     data_dir: &DataDir,
     mut sockets: Sockets,
     spawner: SpawnerProcess,
+    service_manager: &ServiceManager,
+    who: &str,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot watch for signals")?;
     let spawner = Spawner::connect(spawner);
@@ -138,8 +173,7 @@ async fn run(
         Surroundings { endpoints, calls: gateway.calls(), gateway: None },
         async { drop(stopping.await) },
     ));
-    announce(config, data_dir, &sockets, backend.as_ref())?;
-    let service_manager = ServiceManager::from_environment();
+    announce(config, data_dir, &sockets, backend.as_ref(), who)?;
     service_manager.ready(&summary::status(&sockets.pairs()));
 
     let outcome = tokio::select! {
@@ -173,6 +207,7 @@ fn announce(
     data_dir: &DataDir,
     sockets: &Sockets,
     backend: &dyn Backend,
+    who: &str,
 ) -> anyhow::Result<()> {
     let management = &sockets.management;
     let endpoints = sockets.pairs();
@@ -185,7 +220,7 @@ fn announce(
     }
     let not_built = [config.endpoint("coap"), config.endpoint("grpc")];
     let mut lines =
-        summary::lines(data_dir, config.file(), &endpoints, &not_built, &backend.runtimes());
+        summary::lines(data_dir, config.file(), who, &endpoints, &not_built, &backend.runtimes());
     lines.push("ready\n".to_owned());
     // Nobody may be listening (`tinyfaas | head -1`): the server goes on.
     drop(io::stdout().write_all(lines.join("\n").as_bytes()));

@@ -12,6 +12,7 @@ use tinyfaas_model::RuntimeStatus;
 use crate::config::Endpoint;
 use crate::data_dir::DataDir;
 use crate::listen::Bound;
+use crate::user::{self, OwnUser};
 
 /// One endpoint and what became of it; `None` where it is off.
 pub(crate) type Outcome<'a> = (&'a Endpoint, Option<&'a Bound>);
@@ -29,6 +30,7 @@ pub(crate) fn ports(endpoints: &[Outcome<'_>]) -> Value {
 pub(crate) fn lines(
     data_dir: &DataDir,
     config_file: Option<&Path>,
+    who: &str,
     endpoints: &[Outcome<'_>],
     not_built: &[Endpoint],
     runtimes: &[RuntimeStatus],
@@ -39,6 +41,7 @@ pub(crate) fn lines(
     let no_file = || "no file of settings".to_owned();
     line("config", &config_file.map_or_else(no_file, |path| path.display().to_string()));
     line("data", &data_dir.path().display().to_string());
+    line("user", who);
     for (endpoint, bound) in endpoints {
         line(endpoint.name, &reachable(endpoint, *bound));
         for skipped in bound.iter().flat_map(|bound| &bound.skipped) {
@@ -64,6 +67,24 @@ pub(crate) fn lines(
          management, any local user included",
     );
     lines
+}
+
+/// As whom the server and its functions run.
+pub(crate) fn who(changed_to: Option<&OwnUser>) -> String {
+    match changed_to {
+        Some(user) => {
+            let groups = match user.further_groups() {
+                groups if groups.is_empty() => String::new(),
+                groups => format!(" with the groups {}", groups.join(", ")),
+            };
+            let name = &user.name;
+            format!("{name}{groups}: server and functions; what starts and ends them stays root's")
+        }
+        None if rustix::process::geteuid().is_root() => {
+            "root: server and functions; set TF_USER to have them run as another".to_owned()
+        }
+        None => format!("{}: server and functions", user::current()),
+    }
 }
 
 /// The one line that a service manager shows.

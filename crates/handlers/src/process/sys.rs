@@ -5,6 +5,7 @@
 //! know what is started, or why.
 #![allow(unsafe_code, reason = "the one module of system calls; each block says why it is sound")]
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +50,13 @@ pub(super) fn fork(_: &SingleThreaded) -> io::Result<Option<Pid>> {
         ForkResult::Child => Ok(None),
         ForkResult::Parent { child } => Ok(Pid::from_raw(child.as_raw())),
     }
+}
+
+/// Sets a variable of this process's environment.
+pub(super) fn set_variable(_: &SingleThreaded, name: &str, value: &OsStr) {
+    // SAFETY: the caller proved that no other thread exists that could read the
+    // environment meanwhile.
+    unsafe { std::env::set_var(name, value) };
 }
 
 /// Ends this process at once: no destructors, no buffers written twice.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::str::FromStr;
 
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
@@ -13,7 +14,7 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
 };
 
-use super::super::sys::SingleThreaded;
+use super::super::sys::{self, SingleThreaded};
 
 /// A user without root's rights, by numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,14 +37,15 @@ impl Identity {
     /// Makes this process, which is root's, this user's for good. Nothing of root
     /// stays: no capability, no group, no way back, and no program executed later
     /// can give any of it back. Other processes of the same user may not look
-    /// into this one.
+    /// into this one. `HOME` becomes `home`: root's own is closed to the user.
     ///
     /// # Errors
     /// The system's; and if this process has more than one thread, as the others
     /// would stay root. What failed may be half done: end the process then.
-    pub fn assume(&self) -> io::Result<()> {
-        let _ = SingleThreaded::prove()?;
+    pub fn assume(&self, home: &Path) -> io::Result<()> {
+        let alone = SingleThreaded::prove()?;
         self.become_it()?;
+        sys::set_variable(&alone, "HOME", home.as_os_str());
         // A new program would be open to its user again; this one stays closed.
         Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
     }
