@@ -228,6 +228,54 @@ mod tests {
         }
     }
 
+    const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../pkg/config/config.toml");
+
+    /// The example of a configuration file: every setting with its default, each a
+    /// comment.
+    fn example() -> String {
+        let mut lines = vec![
+            "# Settings of tinyFaaS, for /etc/tinyfaas/config.toml or ~/.config/tinyfaas/config.toml."
+                .to_owned(),
+            "# Take the # away in front of a line to change it: these are the defaults. A flag or an"
+                .to_owned(),
+            "# environment variable wins over this file.".to_owned(),
+        ];
+        let mut heading = "";
+        for setting in SETTINGS.iter().filter(|setting| setting.name != CONFIG) {
+            if setting.heading != heading {
+                heading = setting.heading;
+                lines.push(format!("\n## {heading}"));
+            }
+            let Setting { name, default, help, .. } = setting;
+            let value = match setting.kind {
+                Kind::Port | Kind::NeededPort | Kind::Count => (*default).to_owned(),
+                _ => format!("{default:?}"),
+            };
+            lines.push(format!("\n## {help}\n#{name} = {value}"));
+        }
+        lines.join("\n") + "\n"
+    }
+
+    #[test]
+    fn the_example_file_shows_every_default() {
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(EXAMPLE, example()).expect("writable");
+        }
+        let text = std::fs::read_to_string(EXAMPLE).expect("pkg/config/config.toml is there");
+        assert_eq!(text, example(), "pkg/config/config.toml is stale: UPDATE=1 cargo test");
+        let dir = tempfile::tempdir().expect("room");
+        let path = dir.path().join("config.toml");
+        let bare = |line: &str| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with([' ', '#']) => setting.to_owned(),
+            _ => line.to_owned(),
+        };
+        let settings: Vec<String> = text.lines().map(bare).collect();
+        std::fs::write(&path, settings.join("\n")).expect("writable");
+        let read = crate::config::Config::read(|_| None, |_| None, Some(&path)).expect("valid");
+        let defaults = crate::config::Config::read(|_| None, |_| None, None).expect("valid");
+        assert_eq!(read.values, defaults.values);
+    }
+
     #[test]
     fn every_default_is_valid() {
         for setting in SETTINGS {
