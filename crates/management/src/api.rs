@@ -8,6 +8,7 @@
 mod answer;
 mod body;
 mod guard;
+mod metrics;
 mod query;
 mod refusal;
 mod routes;
@@ -109,6 +110,10 @@ impl Api {
             Operation::CancelCall => self.cancel_call(asked.variable, head),
             Operation::Healthy => self.healthy(head),
             Operation::Ready => self.ready(head),
+            Operation::Metrics => {
+                let load = self.surroundings.gateway.as_ref().map(|gateway| gateway.load());
+                metrics::answer(&self.manager, load.unwrap_or_default(), &head.headers).await
+            }
         }
     }
 

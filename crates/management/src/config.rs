@@ -80,6 +80,9 @@ pub struct ManagementConfig {
     pub calls_per_handler_binary: usize,
     /// Calls that may wait for one function. Default 256.
     pub waiting_max: usize,
+    /// How long asking what functions take of the machine may take, all together,
+    /// for one look at the metrics; what is not known then is left out. Default 5 s.
+    pub usage_timeout: Duration,
     /// How long installing a function's dependencies may take. Default 10 min.
     pub build_timeout: Duration,
     /// The most that a function's own settings may ask for. Default: calls of 1 h,
@@ -144,6 +147,7 @@ impl ManagementConfig {
             calls_per_handler: 64,
             calls_per_handler_binary: 16,
             waiting_max: 256,
+            usage_timeout: Duration::from_secs(5),
             build_timeout: Duration::from_secs(600),
             limits_max: Limits {
                 call_deadline: Duration::from_secs(3600),

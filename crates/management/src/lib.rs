@@ -15,6 +15,7 @@ mod fake;
 pub mod fuzzing;
 mod logs;
 mod manager;
+mod metrics;
 mod request;
 mod settings;
 mod shown;

@@ -14,6 +14,7 @@ mod progress;
 mod retirement;
 mod turns;
 mod view;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;

@@ -170,7 +170,7 @@ async fn run(
     let management = tokio::spawn(tinyfaas_management::serve(
         listeners(&mut sockets.management.1)?,
         Arc::clone(&manager),
-        Surroundings { endpoints, calls: gateway.calls(), gateway: None },
+        Surroundings { endpoints, calls: gateway.calls(), gateway: Some(gateway.status()) },
         async { drop(stopping.await) },
     ));
     announce(config, data_dir, &sockets, backend.as_ref(), who)?;

@@ -27,6 +27,7 @@ pub(super) enum Operation {
     CancelCall,
     Healthy,
     Ready,
+    Metrics,
 }
 
 /// How the variable part of a path is written.
@@ -34,7 +35,7 @@ const VARIABLE: &str = "{}";
 
 impl Operation {
     /// All of them, in the order in which they are shown.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Upload,
         Self::UploadUrl,
         Self::Delete,
@@ -53,6 +54,7 @@ impl Operation {
         Self::CancelCall,
         Self::Healthy,
         Self::Ready,
+        Self::Metrics,
     ];
 
     /// How it is asked for. A `GET` may be asked for as a `HEAD` as well.
@@ -76,6 +78,7 @@ impl Operation {
             Self::CancelCall => (Method::DELETE, "/v1/calls/{}"),
             Self::Healthy => (Method::GET, "/healthz"),
             Self::Ready => (Method::GET, "/readyz"),
+            Self::Metrics => (Method::GET, "/metrics"),
         }
     }
 }

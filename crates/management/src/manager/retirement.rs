@@ -7,16 +7,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tinyfaas_model::{Deployment, FunctionName, HandlerSet};
+use parking_lot::Mutex;
+use tinyfaas_model::{BoxFuture, Deployment, FunctionName, HandlerSet, Usage};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 /// A deployment on its way out.
-#[derive(Debug)]
 pub(super) struct Retirement {
     /// Until when its calls may run. The task holds the one receiver.
     until: watch::Sender<Instant>,
+    deployment: Shared,
 }
+
+/// The deployment, until it is being destroyed.
+type Shared = Arc<Mutex<Option<Box<dyn Deployment>>>>;
 
 impl Retirement {
     /// Takes no new call from now on, and begins to drain. `forget` is called
@@ -31,6 +35,8 @@ impl Retirement {
         handlers.start_draining();
         let (until, mut told) = watch::channel(Instant::now() + patience);
         let name = name.clone();
+        let deployment: Shared = Arc::new(Mutex::new(Some(deployment)));
+        let held = Arc::clone(&deployment);
         tokio::spawn(async move {
             drain(&handlers, &mut told).await;
             handlers.close();
@@ -38,11 +44,21 @@ impl Retirement {
             if running + waiting > 0 {
                 tracing::warn!(function = %name, running, waiting, "calls are cut off: their time is over");
             }
-            deployment.destroy().await;
+            let deployment = held.lock().take();
+            if let Some(deployment) = deployment {
+                deployment.destroy().await;
+            }
             forget();
             drop(told);
         });
-        Arc::new(Self { until })
+        Arc::new(Self { until, deployment })
+    }
+
+    /// How many of its calls run and wait, and what it takes of the machine; none
+    /// once it is being destroyed.
+    pub(super) fn watch(&self) -> Option<((usize, usize), BoxFuture<'static, Usage>)> {
+        let deployment = self.deployment.lock();
+        deployment.as_ref().map(|running| (running.handlers().load(), running.usage()))
     }
 
     /// Lets the calls run no longer than this.

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 use tinyfaas_model::{Admission, Patience, Refusal, Routes, Runtime, WaitingRoom};
@@ -193,6 +194,34 @@ async fn the_old_has_until_its_calls_deadline() {
     world.backend.wait_for("destroy echo v1").await;
     assert_eq!(began.elapsed().as_secs(), 300);
     drop(running);
+}
+
+#[tokio::test]
+async fn what_is_watched_counts_on_through_replacements() {
+    let world = World::new();
+    world.upload_version("echo", "v1").await;
+    let running = world.call("echo").await;
+    world.upload_version("echo", "v2").await;
+    world.upload("echo", &[("fail-build", "")]).await.unwrap_err();
+    world.upload_version("other", "v1").await;
+    let [echo, other] = <[_; 2]>::try_from(world.manager.samples().await).unwrap();
+    assert_eq!((echo.name.as_str(), other.name.as_str()), ("echo", "other"));
+    // The old one still runs a call.
+    assert_eq!((echo.running, echo.waiting, other.running), (1, 0, 0));
+    assert_eq!(echo.usage.unwrap().processes, 2);
+    let builds = &echo.counters.builds;
+    assert_eq!(
+        (builds.succeeded.snapshot().count(), builds.failed.load(Ordering::Relaxed)),
+        (2, 1)
+    );
+    drop(running);
+    world.backend.wait_for("destroy echo v1").await;
+    let samples = world.manager.samples().await;
+    assert_eq!((samples[0].running, samples[0].usage.unwrap().processes), (0, 1));
+    world.delete_later("echo").await.unwrap().unwrap();
+    world.upload_version("echo", "v3").await;
+    let samples = world.manager.samples().await;
+    assert_eq!(samples[0].counters.builds.succeeded.snapshot().count(), 1);
 }
 
 #[tokio::test]
