@@ -25,8 +25,10 @@ from blackbox import known  # noqa: E402
 from blackbox.case import Run, SharedServerStops  # noqa: E402
 from blackbox.server import OUTPUT, SCRATCH, Remote, Server, binary  # noqa: E402
 
-# However a case hangs, the run ends.
+# However a case hangs, the run ends. One that somebody else has started may be slow:
+# the original takes seconds for each deploy.
 RUN_MAX_S = 20 * 60
+REMOTE_RUN_MAX_S = 90 * 60
 
 
 class Result(unittest.TextTestResult):
@@ -140,7 +142,7 @@ def main():
     expected = read_known_failures(options.known_failures) if options.known_failures else []
     if not Run.remote:
         OUTPUT.write_text("")
-    faulthandler.dump_traceback_later(RUN_MAX_S, exit=True)
+    faulthandler.dump_traceback_later(REMOTE_RUN_MAX_S if Run.remote else RUN_MAX_S, exit=True)
 
     runner = unittest.TextTestRunner(
         verbosity=2 if options.v else 1, resultclass=Result, failfast=options.f, stream=sys.stdout
