@@ -75,9 +75,20 @@ impl Peer {
     pub(crate) fn find(named: &Named, function: &str) -> anyhow::Result<Self> {
         let path = format!("/{}", named.function.as_deref().unwrap_or(function));
         let shown = format!("{}{path}", named.address);
-        let mut found = named.address.to_socket_addrs().with_context(|| shown.clone())?;
-        let address = found.next().with_context(|| format!("{shown}: the host has no address"))?;
-        let answer = client::ask(address, "POST", &path, PAYLOAD).context("the peer")?;
+        let found = named.address.to_socket_addrs().with_context(|| shown.clone())?;
+        // A name often has an address of each family, and a server only one.
+        let mut asked = None;
+        for address in found {
+            let answer = client::ask(address, "POST", &path, PAYLOAD);
+            let answered = answer.is_ok();
+            asked = Some((address, answer));
+            if answered {
+                break;
+            }
+        }
+        let (address, answer) =
+            asked.with_context(|| format!("the peer {shown}: the host has no address"))?;
+        let answer = answer.context("the peer")?;
         let hint = "deploy the sample function `echo` there, or name the function that is one";
         if answer.status != 200 {
             let said = String::from_utf8_lossy(&answer.body).trim().to_owned();
@@ -126,7 +137,9 @@ mod tests {
                 std::io::Read::read(&mut stream, &mut request).expect("asks");
                 std::io::Write::write_all(&mut stream, reply.as_bytes()).expect("listens");
             });
-            let named = Named::from_str(&address.to_string()).expect("sound");
+            // It listens in one family only, whichever the name has first.
+            let named = format!("localhost:{}", address.port());
+            let named = Named::from_str(&named).expect("sound");
             let found = Peer::find(&named, "echo");
             server.join().expect("no panic");
             found
