@@ -1,6 +1,7 @@
 """GET /metrics: what is counted is what has happened, and nothing goes down."""
 
 import os
+import pwd
 import signal
 import socket
 import time
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from blackbox import http
 from blackbox.case import OwnServerCase
 from blackbox.metrics import Page
+from blackbox.server import NOBODY
 
 BEHAVES = """
 import os, time
@@ -218,6 +220,24 @@ class Handlers(MetricsCase):
         self.assertEqual(page.value("tinyfaas_function_build_seconds_count", function=name), 1)
         self.assertEqual(self.upload(name, "python3", {"fn.py": BEHAVES}).status, 200)
         self.assertEqual(self.page().value("tinyfaas_function_build_seconds_count", function=name), 2)
+
+
+class OwnUser(MetricsCase):
+    settings = None
+
+    def test_a_server_with_a_user_of_its_own_sees_what_functions_take(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can start a server that changes to another user")
+        self.start(self.open_folder() / "data", TF_USER=pwd.getpwuid(NOBODY).pw_name)
+        name = self.python(BEHAVES)
+        page = self.page()
+        # Its guard is root's: of that the size that is resident is known.
+        self.assertEqual(page.value("tinyfaas_function_processes", function=name), 2)
+        self.assertGreater(page.value("tinyfaas_function_memory_bytes", function=name), 1 << 20)
+        self.assertGreater(page.value("process_open_fds"), 5)
+        self.assertEqual(self.call(name, "burn 0.2").status, 200)
+        cpu = lambda: self.page().value("tinyfaas_function_cpu_seconds_total", function=name)
+        self.eventually(cpu, lambda seconds: seconds >= 0.2, "counted")
 
 
 class Pages(MetricsCase):
