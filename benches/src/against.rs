@@ -104,9 +104,11 @@ impl Comparison {
 
 fn plan(before: &Report, now: &Report) -> Vec<String> {
     let (before, now) = (&before.setting, &now.setting);
+    let list = |all: &[String]| if all.is_empty() { "none".to_owned() } else { all.join(" ") };
     let facts = [
-        ("seconds a load", now.seconds, before.seconds),
-        ("handlers a function", now.threads as u64, before.threads as u64),
+        ("seconds a load", now.seconds.to_string(), before.seconds.to_string()),
+        ("handlers a function", now.threads.to_string(), before.threads.to_string()),
+        ("environments", list(&now.environments), list(&before.environments)),
     ];
     let different = facts.into_iter().filter(|(_, now, before)| now != before);
     different.map(|(what, now, before)| format!("{what}: {now}, was {before}")).collect()
@@ -254,9 +256,11 @@ mod tests {
         let (before, mut now) = (report(), report());
         now.setting.machine.cores = 2;
         now.setting.seconds = 1;
+        now.setting.environments.push("binary".to_owned());
         let said = Comparison::new(&before, &now, "old.json").to_string();
         assert!(said.contains("ANOTHER MACHINE: cores: 2, was 4"), "{said}");
-        assert!(said.contains("MEASURED OTHERWISE: seconds a load: 1, was 2"), "{said}");
+        let plan = "seconds a load: 1, was 2; environments: python3 binary, was python3";
+        assert!(said.contains(&format!("MEASURED OTHERWISE: {plan}")), "{said}");
         let said = Comparison::new(&before, &before, "old.json").to_string();
         assert!(!said.contains("ANOTHER") && !said.contains("OTHERWISE"), "{said}");
         assert!(said.contains("nothing has changed beyond the noise"), "{said}");

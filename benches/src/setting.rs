@@ -44,6 +44,8 @@ pub(crate) struct Setting {
     pub(crate) seconds: u64,
     /// Handlers of each function under load.
     pub(crate) threads: usize,
+    /// The environments whose echoes were to be deployed.
+    pub(crate) environments: Vec<String>,
     /// On what.
     pub(crate) machine: Machine,
     /// Runnable processes in the minute before, on average; `None` where `/proc`
@@ -62,6 +64,10 @@ impl Setting {
             rounds: options.rounds,
             seconds: options.measured.as_secs(),
             threads: options.threads,
+            environments: match options.server {
+                Some(_) => options.environments.iter().map(|each| each.name().to_owned()).collect(),
+                None => Vec::new(),
+            },
             machine: Machine::read(),
             load_before: load.and_then(|text| text.split_whitespace().next()?.parse().ok()),
         }
@@ -126,7 +132,8 @@ fn first_line(command: &mut Command) -> Option<String> {
 
 impl Display for Setting {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, version, commit, rounds, seconds, threads, machine, load_before } = self;
+        let Self { server, version, commit, rounds, seconds, threads, .. } = self;
+        let Self { machine, load_before, .. } = self;
         match server {
             Some(server) => write!(to, "{server}")?,
             None => write!(to, "running servers only")?,
@@ -161,6 +168,7 @@ pub(crate) mod tests {
             rounds: 5,
             seconds: 2,
             threads: 2,
+            environments: vec!["python3".to_owned()],
             machine: Machine {
                 processor: None,
                 architecture: "aarch64".to_owned(),
