@@ -56,6 +56,8 @@ struct Member {
     handler: Arc<dyn Handler>,
     places: usize,
     used: usize,
+    /// How many doubt that it does anything: meanwhile it gets no new calls.
+    suspended: usize,
 }
 
 struct Waiter {
@@ -93,6 +95,13 @@ pub struct Admission {
 /// The right to run one call in one handler. Dropping it gives it to the next
 /// who waits.
 pub struct Place {
+    set: Arc<HandlerSet>,
+    key: u64,
+}
+
+/// Keeps new calls from one handler; those that it has go on. Dropping it lets
+/// them come again.
+pub struct Suspension {
     set: Arc<HandlerSet>,
     key: u64,
 }
@@ -159,14 +168,10 @@ impl HandlerSet {
             let key = state.next_key;
             state.next_key += 1;
             state.unavailable = None;
-            state.members.push(Member { key, handler, places, used: 0 });
+            state.members.push(Member { key, handler, places, used: 0, suspended: 0 });
             key
         };
-        for _ in 0..places {
-            if !self.serve_one(key) {
-                break;
-            }
-        }
+        self.serve_all(key);
     }
 
     /// Gives no more calls to this handler. Its places are gone with it; those
@@ -300,10 +305,15 @@ impl HandlerSet {
         (state.held, state.waiters.len())
     }
 
+    /// Gives the free places of the member to those who wait.
+    fn serve_all(self: &Arc<Self>, key: u64) {
+        while self.serve_one(key) {}
+    }
+
     /// Gives one free place of the member to the first who waits.
     fn serve_one(self: &Arc<Self>, key: u64) -> bool {
         let mut state = self.state.lock();
-        let Some(at) = state.members.iter().position(|m| m.key == key && m.used < m.places) else {
+        let Some(at) = state.members.iter().position(|m| m.key == key && m.is_free()) else {
             return false;
         };
         let Some(waiter) = state.next_waiter() else { return false };
@@ -313,6 +323,14 @@ impl HandlerSet {
         // Who has stopped waiting drops the admission, and that serves the next.
         drop(waiter.ready.send(Ok(admission)));
         true
+    }
+
+    fn count_suspended(&self, key: u64, change: impl FnOnce(&mut usize)) {
+        let mut state = self.state.lock();
+        // One that is retired gets no calls anyway.
+        if let Some(member) = state.members.iter_mut().find(|member| member.key == key) {
+            change(&mut member.suspended);
+        }
     }
 
     fn give_back(self: &Arc<Self>, key: u64) {
@@ -337,7 +355,7 @@ impl State {
         if !self.waiters.is_empty() {
             return None;
         }
-        self.members.iter_mut().filter(|m| m.used < m.places).min_by_key(|m| m.used)
+        self.members.iter_mut().filter(|m| m.is_free()).min_by_key(|m| m.used)
     }
 
     fn next_waiter(&mut self) -> Option<Waiter> {
@@ -354,6 +372,12 @@ impl State {
         self.waiters = kept;
         self.impatient = self.waiters.iter().filter(|waiter| waiter.impatient).count();
         taken
+    }
+}
+
+impl Member {
+    fn is_free(&self) -> bool {
+        self.suspended == 0 && self.used < self.places
     }
 }
 
@@ -392,9 +416,26 @@ impl Drop for Wait<'_> {
     }
 }
 
+impl Place {
+    /// Gives the place's handler no new calls while this is held: there is reason
+    /// to doubt that it would run them.
+    #[must_use]
+    pub fn suspend(&self) -> Suspension {
+        self.set.count_suspended(self.key, |count| *count += 1);
+        Suspension { set: Arc::clone(&self.set), key: self.key }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.set.give_back(self.key);
+    }
+}
+
+impl Drop for Suspension {
+    fn drop(&mut self) {
+        self.set.count_suspended(self.key, |count| *count -= 1);
+        self.set.serve_all(self.key);
     }
 }
 
@@ -610,6 +651,8 @@ mod tests {
         Finish(usize),
         Add,
         Retire(usize),
+        Suspend(usize),
+        Resume(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -619,7 +662,24 @@ mod tests {
             3 => (0..8usize).prop_map(Step::Finish),
             1 => Just(Step::Add),
             1 => (0..4usize).prop_map(Step::Retire),
+            1 => (0..8usize).prop_map(Step::Suspend),
+            1 => (0..2usize).prop_map(Step::Resume),
         ]
+    }
+
+    #[test]
+    fn a_suspended_handler_gets_no_new_calls_until_nobody_doubts_it() {
+        let (set, room) = (HandlerSet::new(10), WaitingRoom::new(10));
+        set.add(handler("one"), 2);
+        let Poll::Ready(Ok(first)) = poll(&mut ask(&set, &room)) else { panic!("it is free") };
+        let doubts = [first.place.suspend(), first.place.suspend()];
+        let mut waiting = ask(&set, &room);
+        assert!(poll(&mut waiting).is_pending());
+        let [doubt, other] = doubts;
+        drop(doubt);
+        assert!(poll(&mut waiting).is_pending());
+        drop(other);
+        assert!(poll(&mut waiting).is_ready());
     }
 
     proptest! {
@@ -629,6 +689,7 @@ mod tests {
         fn places_are_never_lost_nor_doubled(steps in prop::collection::vec(step(), 1..200)) {
             let (set, room) = (HandlerSet::new(1_000), WaitingRoom::new(1_000));
             let mut live: Vec<String> = Vec::new();
+            let mut doubts: Vec<(HandlerId, Suspension)> = Vec::new();
             let (mut waiting, mut held): (Vec<Ask<'_>>, Vec<Admission>) = Default::default();
             for (turn, step) in steps.into_iter().enumerate() {
                 match step {
@@ -642,7 +703,11 @@ mod tests {
                     Step::Retire(at) if at < live.len() => {
                         set.retire(&HandlerId::new(&live.remove(at)));
                     }
-                    Step::GiveUp(_) | Step::Finish(_) | Step::Retire(_) => {}
+                    Step::Suspend(at) if at < held.len() => {
+                        doubts.push((held[at].handler.id().clone(), held[at].place.suspend()));
+                    }
+                    Step::Resume(at) if at < doubts.len() => drop(doubts.remove(at)),
+                    _ => {}
                 }
                 waiting.retain_mut(|ask| match poll(ask) {
                     Poll::Ready(outcome) => {
@@ -655,12 +720,13 @@ mod tests {
                     held.iter().filter(|a| a.handler.id().as_str() == name).count()
                 };
                 prop_assert!(live.iter().all(|name| used(name) <= 2));
-                let free = live.iter().any(|name| used(name) < 2);
+                let doubted = |name: &String| doubts.iter().any(|(id, _)| id.as_str() == name);
+                let free = live.iter().any(|name| used(name) < 2 && !doubted(name));
                 prop_assert!(!free || waiting.is_empty(), "a place is free and somebody waits");
                 prop_assert_eq!(set.load(), (held.len(), waiting.len()));
                 prop_assert_eq!(room.taken(), waiting.len());
             }
-            drop((waiting, held));
+            drop((waiting, held, doubts));
             prop_assert_eq!((set.load(), room.taken()), ((0, 0), 0));
         }
     }

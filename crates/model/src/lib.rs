@@ -26,7 +26,7 @@ pub use counters::{
     HistogramSnapshot,
 };
 pub use function::{EnvVar, FunctionName, FunctionSpec, Limits, NameError, Runtime};
-pub use handler_set::{Admission, HandlerSet, Patience, Place, Refusal, WaitingRoom};
+pub use handler_set::{Admission, HandlerSet, Patience, Place, Refusal, Suspension, WaitingRoom};
 pub use health::{Condition, Health, Trouble, Usage};
 pub use invocation::{CallId, CallTarget, Invocation, InvokeError, Reply};
 pub use load::{GatewayLoad, GatewayStatus, Share};
