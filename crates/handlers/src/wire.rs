@@ -58,6 +58,8 @@ pub enum Kind {
     Ended = 69,
     /// Worker: I am.
     Pong = 70,
+    /// Worker: I can run no new calls; replace me.
+    Leaving = 71,
 }
 
 impl Kind {
@@ -75,6 +77,7 @@ impl Kind {
             68 => Self::Error,
             69 => Self::Ended,
             70 => Self::Pong,
+            71 => Self::Leaving,
             _ => return None,
         })
     }
@@ -82,7 +85,10 @@ impl Kind {
     /// Whether frames of this kind belong to a call.
     #[must_use]
     pub const fn of_a_call(self) -> bool {
-        !matches!(self, Self::Load | Self::Ping | Self::Ready | Self::Failed | Self::Pong)
+        !matches!(
+            self,
+            Self::Load | Self::Ping | Self::Ready | Self::Failed | Self::Pong | Self::Leaving
+        )
     }
 
     const fn flags_allowed(self) -> u8 {

@@ -104,9 +104,14 @@ impl Call {
         calls.borrow_mut().insert(number, call.clone());
         let (calls, function) = (calls.clone(), function.clone());
         tokio::task::spawn_local(async move {
-            match start_aside(function, variables, Input { start: body.clone(), whole }).await {
-                Ok(started) => call.run(started, body).await,
-                Err(error) => call.fail(&not_started(&error), BytesMut::new(), false).await,
+            match start_aside(function.clone(), variables, Input { start: body.clone(), whole })
+                .await
+            {
+                Ok(started) => call.run(&function, started, body).await,
+                Err(error) => {
+                    function.look_after_script(&call.outbox);
+                    call.fail(&not_started(&error), BytesMut::new(), false).await;
+                }
             }
             calls.borrow_mut().remove(&number);
         });
@@ -145,12 +150,12 @@ impl Call {
     }
 
     /// Runs to the call's last frame.
-    async fn run(&self, started: Started, mut body: Bytes) {
+    async fn run(&self, function: &Function, started: Started, mut body: Bytes) {
         let Started { mut process, stdin, fed, stdout } = started;
         body.advance(fed);
         let ended = {
             let feed = self.feed(stdin, fed, body);
-            let reply = self.reply(&mut process, stdout);
+            let reply = self.reply(function, &mut process, stdout);
             tokio::pin!(feed, reply);
             let mut feeding = true;
             loop {
@@ -165,6 +170,7 @@ impl Call {
         if !ended {
             process.kill();
             let _ = process.wait().await;
+            function.look_after_script(&self.outbox);
             self.outbox.add(|out| wire::encode(out, Kind::Ended, Flags::NONE, self.number, &[]));
         }
     }
@@ -209,7 +215,7 @@ impl Call {
     }
 
     /// Reads the output until the script has ended, and replies with it.
-    async fn reply(&self, process: &mut Process, mut stdout: pipe::Receiver) {
+    async fn reply(&self, function: &Function, process: &mut Process, mut stdout: pipe::Receiver) {
         let mut output = BytesMut::new();
         let mut streaming = false;
         let mut open = true;
@@ -230,6 +236,8 @@ impl Call {
                 count = stdout.read_buf(&mut output), if open => open = matches!(count, Ok(1..)),
             }
         };
+        // Before the last frame: the caller's next call must not come here.
+        function.look_after_script(&self.outbox);
         drain(&stdout, &mut output);
         let headed = if streaming { Ok(()) } else { self.take_head(&mut output) };
         match ended {

@@ -16,6 +16,9 @@ use rustix::fs::{Access, access};
 /// The script's file in its folder.
 pub(crate) const FILE: &str = "fn.sh";
 
+/// What a handler is replaced for whose script cannot be executed any more.
+pub(crate) const GONE: &str = "lost its fn.sh, which a call has deleted or moved, or made unreadable, in the handler's folder";
+
 /// As much of a file's start as the kernel looks at for a first line.
 const FIRST_LINE_BYTES: u64 = 256;
 
@@ -28,6 +31,8 @@ pub(crate) struct Script {
     pub(crate) program: PathBuf,
     /// Its arguments.
     pub(crate) args: Vec<OsString>,
+    /// Its file.
+    file: PathBuf,
 }
 
 impl Script {
@@ -47,14 +52,20 @@ impl Script {
         if start.starts_with(b"\x7fELF") {
             make_executable(&path)
                 .map_err(|error| format!("{FILE} cannot be made executable: {error}"))?;
-            return Ok(Self { program: path, args: Vec::new() });
+            return Ok(Self { program: path.clone(), args: Vec::new(), file: path });
         }
         let Some(shebang) = Shebang::parse(&start)? else {
-            return Ok(Self { program: DEFAULT_INTERPRETER.into(), args: vec![path.into()] });
+            let args = vec![path.clone().into()];
+            return Ok(Self { program: DEFAULT_INTERPRETER.into(), args, file: path });
         };
         shebang.check()?;
-        let args = shebang.argument.into_iter().chain([path.into()]).collect();
-        Ok(Self { program: shebang.interpreter, args })
+        let args = shebang.argument.into_iter().chain([path.clone().into()]).collect();
+        Ok(Self { program: shebang.interpreter, args, file: path })
+    }
+
+    /// Whether its file can still be executed: a script may delete its own folder.
+    pub(crate) fn is_there(&self) -> bool {
+        access(&self.file, Access::READ_OK).is_ok()
     }
 }
 

@@ -7,6 +7,7 @@ use std::env;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
 use tinyfaas_handlers::wire::{
@@ -20,7 +21,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::Problem;
 use crate::call::{Call, Calls};
 use crate::outbox::Outbox;
-use crate::script::Script;
+use crate::script::{self, Script};
 
 /// Room made for each read, in bytes.
 const READ_BYTES: usize = 16 << 10;
@@ -45,6 +46,19 @@ pub(crate) struct Function {
     pub(crate) cgi: bool,
     /// Calls at a time.
     concurrency: usize,
+    /// The server was told that the script is gone.
+    left: AtomicBool,
+}
+
+impl Function {
+    /// Asks the server for another worker, with a fresh copy of the folder, where
+    /// the script that every call executes is gone.
+    pub(crate) fn look_after_script(&self, outbox: &Outbox) {
+        if self.script.is_there() || self.left.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        outbox.add(|out| wire::encode(out, Kind::Leaving, Flags::NONE, 0, script::GONE.as_bytes()));
+    }
 }
 
 /// Serves one server until its end.
@@ -132,6 +146,7 @@ async fn load(
         script,
         cgi: load.cgi,
         concurrency: load.concurrency,
+        left: AtomicBool::new(false),
     };
     Ok(found.map(function).map_err(|_| End::NotLoaded))
 }
@@ -190,7 +205,13 @@ fn take(
             outbox.add(|out| wire::encode(out, Kind::Pong, Flags::NONE, 0, &[]));
         }
         Kind::Load => return Err("LOAD came a second time".into()),
-        Kind::Ready | Kind::Failed | Kind::Reply | Kind::Error | Kind::Ended | Kind::Pong => {
+        Kind::Ready
+        | Kind::Failed
+        | Kind::Reply
+        | Kind::Error
+        | Kind::Ended
+        | Kind::Pong
+        | Kind::Leaving => {
             return Err(format!("a {kind:?} frame came, which only a worker sends"));
         }
     }

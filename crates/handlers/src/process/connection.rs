@@ -19,18 +19,18 @@ mod upload;
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tinyfaas_model::{
-    BodyError, BoxFuture, Handler, HandlerError, HandlerId, Invocation, Place, Reply,
+    BodyError, BoxFuture, Handler, HandlerError, HandlerId, Invocation, Place, Reply, Suspension,
 };
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
-use crate::wire::{self, CancelReason, Kind, PROTOCOL, WireError};
+use crate::wire::{self, CancelReason, Flags, Kind, PROTOCOL, WireError};
 use calls::{CallEnd, Calls, Phase, Watch};
 pub(super) use handshake::{LoadError, load};
 use outbox::Outbox;
@@ -50,6 +50,10 @@ pub(super) struct Connection {
     grace: Duration,
     /// Tells the watch to look again.
     look: Notify,
+    /// Why the worker asks to be replaced, once it does; until it is, it gets no
+    /// new calls.
+    leaving: OnceLock<(String, Option<Suspension>)>,
+    left: Notify,
 }
 
 /// Why nothing more comes from a worker.
@@ -59,7 +63,10 @@ pub(super) enum Ending {
     #[error("closed its socket")]
     Closed,
     /// It broke the protocol: it must be killed.
-    #[error("broke the worker protocol: {0}")]
+    #[error(
+        "broke the worker protocol, as does a function that writes into file descriptor 3, which \
+         is tinyFaaS's own: {0}"
+    )]
     Broke(#[from] Violation),
 }
 
@@ -91,6 +98,8 @@ impl Connection {
             calls: Mutex::default(),
             grace,
             look: Notify::new(),
+            leaving: OnceLock::new(),
+            left: Notify::new(),
         })
     }
 
@@ -135,6 +144,16 @@ impl Connection {
         }
     }
 
+    /// Waits until the worker asks to be replaced; says why.
+    pub(super) async fn leaving(&self) -> &str {
+        loop {
+            if let Some((why, _)) = self.leaving.get() {
+                return why;
+            }
+            self.left.notified().await;
+        }
+    }
+
     /// Waits until every call in flight has ended or reached its deadline, and
     /// takes none any more: one that was on its way here is handed back.
     pub(super) async fn settled(&self) {
@@ -163,17 +182,24 @@ impl Connection {
     /// Nobody waits for the call any more: the worker is told, unless it has
     /// ended. `end` is for a reader of its reply who is still there.
     fn cancel(&self, number: u32, deadline: Instant, end: Option<BodyError>) {
-        let left = self.calls.lock().leave(number);
+        let late = Instant::now() >= deadline;
+        let (left, ask) = {
+            let mut calls = self.calls.lock();
+            let left = calls.leave(number);
+            let ask = late && left.is_some() && calls.doubt(number);
+            (left, ask)
+        };
         let Some(phase) = left else { return };
         if let (Phase::Replying(incoming), Some(end)) = (phase, end) {
             incoming.finish(Err(end));
         }
-        let reason = if Instant::now() < deadline {
-            CancelReason::CallerLeft
-        } else {
-            CancelReason::DeadlinePassed
-        };
-        self.send(|out| wire::encode_cancel(out, number, reason));
+        let reason = if late { CancelReason::DeadlinePassed } else { CancelReason::CallerLeft };
+        self.send(|out| {
+            wire::encode_cancel(out, number, reason);
+            if ask {
+                wire::encode(out, Kind::Ping, Flags::NONE, 0, &[]);
+            }
+        });
     }
 
     fn send(&self, encode: impl FnOnce(&mut BytesMut)) -> u64 {
@@ -220,10 +246,11 @@ impl Connection {
 
     /// Takes a call out of the table; whoever drops it gives its place back.
     fn remove(&self, number: u32) -> Option<calls::Call> {
-        let (call, draining) = {
+        let (call, draining, doubt) = {
             let mut calls = self.calls.lock();
-            (calls.remove(number), calls.draining)
+            (calls.remove(number), calls.draining, calls.trust_after(number))
         };
+        drop(doubt);
         if draining {
             self.look.notify_one();
         }

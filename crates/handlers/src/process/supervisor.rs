@@ -204,6 +204,13 @@ impl Slot {
                     self.say(&format!("{how}; replacing this handler"));
                     retired.add(worker, self.supervisor.config.retired_max);
                 }
+                Some(Fate::Leaving(worker, why)) => {
+                    retired.add(worker, self.supervisor.config.retired_max);
+                    // As if it had died: it may do so again and again.
+                    if self.wait(&why, deaths.note(born.elapsed())).await.is_break() {
+                        break;
+                    }
+                }
                 Some(Fate::Gone { how, with_the_spawner, folder }) => {
                     retired.remove(folder);
                     let wait = match with_the_spawner {
@@ -274,7 +281,7 @@ impl Slot {
         child.kill();
         connection.fail(REMOVED);
         match tending.await {
-            Fate::Overdue(worker) => worker.stop(REMOVED).await,
+            Fate::Overdue(worker) | Fate::Leaving(worker, _) => worker.stop(REMOVED).await,
             Fate::Gone { folder, .. } => remove_folder(folder).await,
         }
         None

@@ -22,7 +22,7 @@ use super::folders;
 use super::interpreters::Program;
 use super::output::{Log, Output};
 use super::spawner::{Child, Exit, Launch, SpawnError, Spawner};
-use crate::wire::{Load, PROTOCOL};
+use crate::wire::{Load, PROTOCOL, PROTOCOL_EXIT_CODE};
 
 /// Everything that makes one worker like another of its deployment.
 pub(super) struct Recipe {
@@ -72,6 +72,8 @@ pub(super) enum Fate {
     /// A call of it has not ended, though it should have: the worker is to be
     /// retired and then [`Worker::finish`]ed.
     Overdue(Worker),
+    /// It cannot run new calls, and says why; the same is to be done.
+    Leaving(Worker, String),
 }
 
 /// A process with all that goes with it.
@@ -232,12 +234,17 @@ impl Worker {
                 retire();
                 return Fate::Overdue(self);
             }
+            why = self.connection.leaving() => {
+                let why = why.to_owned();
+                retire();
+                return Fate::Leaving(self, why);
+            }
         };
         retire();
         self.end(ending).await
     }
 
-    /// For a worker that is overdue: waits until its other calls have ended or
+    /// For a worker that is overdue or leaves: waits until its other calls have ended or
     /// reached their deadlines, and kills it.
     pub(super) async fn finish(mut self) {
         let ending = tokio::select! {
@@ -271,8 +278,10 @@ impl Worker {
         }
         let how = match (ending, exit) {
             (Some(broke @ Ending::Broke(_)), _) => broke.to_string(),
-            (_, Some(exit)) => describe(exit),
-            (_, None) => "it closed its socket, but did not exit".into(),
+            (_, Some(exit)) => describe_worker(exit),
+            (_, None) => {
+                "closed file descriptor 3, its socket to the server, but did not exit".into()
+            }
         };
         self.connection.fail(&how);
         let (_, folder) = self.process.ended().await;
@@ -320,7 +329,7 @@ impl Process {
         if !matches!(problem, LoadError::Ended(Ending::Closed)) {
             self.child.kill();
         }
-        let exited = self.exit().await.map(describe);
+        let exited = self.exit().await.map(describe_worker);
         let output = self.end().await;
         let how = match problem {
             LoadError::Failed(why) => why,
@@ -339,7 +348,18 @@ fn served(ending: Result<Ending, tokio::task::JoinError>) -> Ending {
     ending.unwrap_or(Ending::Closed)
 }
 
-/// How a process ended, as a caller is told.
+/// How a worker ended, as a caller is told.
+fn describe_worker(exit: Exit) -> String {
+    match exit {
+        Exit::Code(PROTOCOL_EXIT_CODE) => format!(
+            "{exit}, as a worker does whose socket to the server broke (file descriptor 3 is \
+             tinyFaaS's own, and not to be closed); the function's log says more"
+        ),
+        _ => describe(exit),
+    }
+}
+
+/// How a process ended, as a person is told.
 pub(super) fn describe(exit: Exit) -> String {
     match exit {
         Exit::Signal(number) => match nix::sys::signal::Signal::try_from(number) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use tinyfaas_model::{BodyError, Place, Reply};
+use tinyfaas_model::{BodyError, Place, Reply, Suspension};
 use tokio::sync::oneshot;
 
 use super::incoming::Incoming;
@@ -61,6 +61,17 @@ pub(super) struct Calls {
     watched_until: Option<Instant>,
     /// Somebody waits for the calls to end.
     pub(super) draining: bool,
+    /// Since a call reached its deadline and the worker was asked whether it is
+    /// still there: no new calls.
+    doubt: Option<Doubt>,
+}
+
+/// That a worker may do nothing any more. Dropped after the lock: it may serve
+/// who waits.
+pub(super) struct Doubt {
+    /// The call that gave rise to it.
+    call: u32,
+    _suspension: Suspension,
 }
 
 /// A call that the table took.
@@ -134,6 +145,35 @@ impl Calls {
             credit.close();
         }
         Some(std::mem::replace(&mut call.phase, Phase::Left { replied }))
+    }
+
+    /// This call has reached its deadline: until it ends or the worker shows that
+    /// it reads, new calls would be lost on it. True where that is new: the worker
+    /// is to be asked.
+    pub(super) fn doubt(&mut self, number: u32) -> bool {
+        if self.doubt.is_some() {
+            return false;
+        }
+        let Some(call) = self.get(number) else { return false };
+        let suspension = call.place.suspend();
+        self.doubt = Some(Doubt { call: number, _suspension: suspension });
+        true
+    }
+
+    /// Keeps new calls from the worker for good, where there is a call by whose
+    /// place it can be told.
+    pub(super) fn suspend(&self) -> Option<Suspension> {
+        self.slots.iter().next().map(|(_, call)| call.place.suspend())
+    }
+
+    /// The worker reads: it has answered.
+    pub(super) fn trust(&mut self) -> Option<Doubt> {
+        self.doubt.take()
+    }
+
+    /// This call has ended, and with it the doubt that it gave rise to.
+    pub(super) fn trust_after(&mut self, number: u32) -> Option<Doubt> {
+        self.doubt.take_if(|doubt| doubt.call == number)
     }
 
     /// Takes no call any more and gives out those in flight.

@@ -11,7 +11,7 @@ use tinyfaas_model::{Body, Reply};
 
 use super::calls::{Call, CallEnd, Phase};
 use super::incoming::{Incoming, IncomingBody, Source};
-use super::{Connection, Violation};
+use super::{Connection, Ending, Violation};
 use crate::wire::{self, Flags, Frame, Kind, ReplyHead, WireError};
 
 impl Connection {
@@ -23,7 +23,15 @@ impl Connection {
             Kind::Error => self.take_error(&frame),
             Kind::Ended => self.take_ended(&frame),
             Kind::Credit => self.take_credit(&frame),
-            Kind::Pong => Ok(()),
+            Kind::Pong => {
+                let doubt = self.calls.lock().trust();
+                drop(doubt);
+                Ok(())
+            }
+            Kind::Leaving => {
+                self.take_leaving(&frame);
+                Ok(())
+            }
             Kind::Load | Kind::Call | Kind::Cancel | Kind::Ping | Kind::Ready | Kind::Failed => {
                 Err(Violation::Unexpected(frame.kind))
             }
@@ -140,6 +148,15 @@ impl Connection {
         }
     }
 
+    fn take_leaving(&self, frame: &Frame) {
+        let why = String::from_utf8_lossy(&frame.payload).into_owned();
+        let suspension = self.calls.lock().suspend();
+        // Said once; who says it again adds nothing.
+        if self.leaving.set((why, suspension)).is_ok() {
+            self.left.notify_one();
+        }
+    }
+
     fn take_credit(&self, frame: &Frame) -> Result<(), Violation> {
         let bytes = wire::parse_credit(&frame.payload)?;
         // Of a call that has ended a moment ago there may be one on its way.
@@ -160,7 +177,9 @@ impl Connection {
 /// A call whose worker sent what must not come; its caller is not kept waiting
 /// for the worker's end.
 fn broke(call: Call, frame: &Frame) -> Violation {
-    call.fail(CallEnd::Gone("it broke the worker protocol".into()));
+    let violation = Violation::Unexpected(frame.kind);
+    let how = Ending::Broke(violation).to_string();
+    call.fail(CallEnd::Gone(how));
     Violation::Unexpected(frame.kind)
 }
 
