@@ -19,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 FRAME = struct.Struct("<IBBHI")
 
 LOAD, CALL, BODY, CANCEL, CREDIT, PING = 1, 2, 3, 4, 5, 6
-READY, FAILED, REPLY, ERROR, ENDED, PONG = 65, 66, 67, 68, 69, 70
+READY, FAILED, REPLY, ERROR, ENDED, PONG, LEAVING = 65, 66, 67, 68, 69, 70, 71
 END, FAILURE = 1, 2
 WINDOW_BYTES = 256 << 10
 PIECE_BYTES = 64 << 10
@@ -103,6 +103,8 @@ class Worker:
         self.closed = False
         self.answer = None
         self.pongs = 0
+        # Why the worker asks to be replaced, once it does.
+        self.leaving = None
         self.replies = collections.defaultdict(Reply)
         self.numbers = 0
         load = {
@@ -198,6 +200,9 @@ class Worker:
             return
         if kind == PONG:
             self.pongs += 1
+            return
+        if kind == LEAVING:
+            self.leaving = payload.decode()
             return
         assert number in self.replies, "a frame of kind %d for the unknown call %d" % (kind, number)
         reply = self.replies[number]

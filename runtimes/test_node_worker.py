@@ -233,6 +233,8 @@ module.exports = (req, res) => {
             other = worker.begin(b"never")
             reply = worker.call(what)
             self.assertEqual((reply.status, reply.failure, reply.body.decode()), (500, True, words))
+            # Said before the caller was told, who may call again at once.
+            self.assertEqual(worker.leaving, f"ended by an error that nothing caught: {words}")
             self.assertEqual(worker.exit_code(), 1)
             self.assertIsNone(worker.replies[other].end)
             self.assertIn("index.js", worker.logged())

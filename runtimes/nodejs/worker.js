@@ -15,7 +15,7 @@ const path = require('node:path')
 const { types } = require('node:util')
 
 const LOAD = 1, CALL = 2, BODY = 3, CANCEL = 4, CREDIT = 5, PING = 6
-const READY = 65, FAILED = 66, REPLY = 67, ERROR = 68, ENDED = 69, PONG = 70
+const READY = 65, FAILED = 66, REPLY = 67, ERROR = 68, ENDED = 69, PONG = 70, LEAVING = 71
 const END = 1, FAILURE = 2
 
 const SOCKET = 3
@@ -280,7 +280,7 @@ class Call {
       req.emit('aborted')
       req.emit('close')
     }))
-    res.abort()
+    res.leave()
     // A function that promised its end is waited for, and so is one that neither
     // looks whether its caller is there nor has begun to reply.
     if (this.running === null && (looks || this.begun)) {
@@ -362,6 +362,10 @@ function words (error) {
   }
 }
 
+function line (error) {
+  return words(error).split('\n', 1)[0].slice(0, 200)
+}
+
 function describe (value) {
   if (typeof value === 'string') return value
   return require('node:util').inspect(value, { depth: 1 })
@@ -387,6 +391,8 @@ function onUncaught (error) {
     // Ours, and thrown before anything changed.
     return
   }
+  // First of all: whoever is told, and calls again, must not come here.
+  if (handler !== null) wire.send(LEAVING, 0, 0, Buffer.from('ended by an error that nothing caught: ' + line(error)))
   if (call !== undefined) {
     call.fail(words(error))
   } else {
@@ -679,6 +685,9 @@ class Response extends EventEmitter {
   json (value) {
     if (this.#call.begun && !this.#call.cancelled) throw new AlreadySent('set headers')
     const text = JSON.stringify(value)
+    if (text === undefined && value !== undefined) {
+      throw new TypeError(`res.send and res.json cannot send a ${typeof value}, for which JSON has no text`)
+    }
     if (!this.hasHeader('content-type')) this.set('Content-Type', 'application/json')
     return this.send(text)
   }
@@ -818,8 +827,9 @@ class Response extends EventEmitter {
   }
 
   // Nobody reads any more. Listeners run in a turn of their own: what they throw must
-  // not reach who calls this.
-  abort () {
+  // not reach who calls this. With a method named abort, stream.pipeline would take
+  // this for a client's request, and not destroy it when its source breaks.
+  leave () {
     this.destroyed = true
     this.#queue = null
     current.run(this.#call, () => process.nextTick(() => this.emit('close')))
@@ -835,7 +845,7 @@ class Response extends EventEmitter {
   fail () {
     if (this.destroyed) return
     this.writableEnded = true
-    this.abort()
+    this.leave()
   }
 
   #late (callback) {

@@ -18,6 +18,7 @@ import os
 import site
 import struct
 import sys
+from _signal import SIG_DFL, SIGINT, signal
 from _thread import allocate_lock, start_new_thread
 
 # By name: functions and their test tools may replace what `time` holds.
@@ -74,6 +75,8 @@ def main():
         os.set_blocking(SOCKET, True)
     except OSError:
         leave(70, "file descriptor 3 is no socket: this program is started by the tinyFaaS server")
+    # Python's own way, an exception in the main thread, hits whichever call runs there.
+    signal(SIGINT, SIG_DFL)
     open_log()
     wire = Wire(SOCKET)
     os.register_at_fork(after_in_child=wire.abandon)
