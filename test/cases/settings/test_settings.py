@@ -69,10 +69,11 @@ class FolderSettings(Case):
 
     def test_calls_at_a_time_and_waiting_are_the_functions_own(self):
         settings = "calls_per_handler = 1\nwaiting = 0\ncall_deadline = 20\n"
-        code = "#!/bin/sh\nread word\n[ \"$word\" = wait ] && while ! [ -e go ]; do sleep 0.05; done\n[ \"$word\" = go ] && : > go\necho $word\n"
+        code = "#!/bin/sh\nread word\n[ \"$word\" = wait ] && echo waits >&2 && while ! [ -e go ]; do sleep 0.05; done\n[ \"$word\" = go ] && : > go\necho $word\n"
         name = self.deploy("binary", shell(settings, code))
         with ThreadPoolExecutor(1) as others:
             first = others.submit(self.call, name, "wait\n")
+            self.wait_for_log(name, "waits")
             refused = self.eventually(lambda: self.call(name, "x\n"), lambda answer: answer.status != 200, "full")
             self.assertIn(refused.status, (429, 503), refused.text)
             self.remove(name)
