@@ -196,7 +196,11 @@ class OwnServerCase(Case):
         if Run.remote:
             self.skipTest("needs servers of its own; this run is pointed at a running one")
         if self.settings is not None and type(self)._of_class is None:
-            type(self)._of_class = Server(**self.settings).start()
+            type(self)._of_class = self.class_server().start()
+
+    def class_server(self):
+        """The server of all cases of the class, not started yet."""
+        return Server(**self.settings)
 
     @classmethod
     def tearDownClass(cls):
