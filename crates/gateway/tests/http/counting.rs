@@ -204,7 +204,9 @@ async fn a_reply_that_breaks_off_is_counted_once_for_why() {
         let counters = server.counters();
         let mut client = server.connect().await;
         client.send(GET).await;
-        first.map(|first| parts.send(Ok(first.into())).unwrap());
+        if let Some(first) = first {
+            parts.send(Ok(first.into())).unwrap();
+        }
         tokio::time::sleep(Duration::from_secs(2) + waits).await;
         // Nobody hears it where the time was over.
         let _ = parts.send(Err(BodyError::Broken("the worker died".to_owned())));
