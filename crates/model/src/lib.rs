@@ -25,7 +25,9 @@ pub use counters::{
     BuildCounters, CallCounters, CallOutcome, FunctionCounters, HandlerCounters, Histogram,
     HistogramSnapshot,
 };
-pub use function::{EnvVar, FunctionName, FunctionSpec, Limits, NameError, Runtime};
+pub use function::{
+    EnvVar, FunctionName, FunctionSpec, Limits, NAME_CHARS_MAX, NameError, Runtime,
+};
 pub use handler_set::{Admission, HandlerSet, Patience, Place, Refusal, Suspension, WaitingRoom};
 pub use health::{Condition, Health, Trouble, Usage};
 pub use invocation::{CallId, CallTarget, Invocation, InvokeError, Reply};

@@ -50,6 +50,20 @@ pub(super) struct Interpreter {
 /// Why an installer cannot be had: what is missing, and what to install.
 pub(super) type Missing = String;
 
+/// What this machine has for one environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeSurvey {
+    /// Which.
+    pub runtime: Runtime,
+    /// The interpreter and its version, or what is missing and what to install.
+    pub found: Result<String, String>,
+    /// Where the real interpreter lies; none for the binary environment.
+    pub path: Option<PathBuf>,
+    /// What installs dependencies (for Python the interpreter that has pip), or
+    /// what is missing. None: the environment has no installer.
+    pub installer: Option<Result<PathBuf, String>>,
+}
+
 /// All that was found.
 pub(super) struct Interpreters {
     python: Result<Interpreter, Missing>,
@@ -127,6 +141,23 @@ impl Interpreters {
             Runtime::Binary => self.shell.as_ref().map(|()| "/bin/sh".into()),
         }
         .map_err(Clone::clone)
+    }
+
+    /// The same with paths, and the installers asked for: that may take a while,
+    /// where an environment with pip must be made first.
+    pub(super) async fn survey(&self, spawner: &Spawner) -> Vec<RuntimeSurvey> {
+        let (pip, npm) = tokio::join!(self.pip(spawner), self.npm(spawner));
+        Runtime::ALL
+            .map(|runtime| {
+                let (path, installer) = match runtime {
+                    Runtime::Python3 => (self.python.as_ref().ok(), Some(pip.clone())),
+                    Runtime::Nodejs => (self.node.as_ref().ok(), Some(npm.clone())),
+                    Runtime::Binary => (None, None),
+                };
+                let path = path.map(|found| found.path.clone());
+                RuntimeSurvey { runtime, found: self.status(runtime), path, installer }
+            })
+            .into()
     }
 
     /// What starts a worker of this environment.

@@ -39,8 +39,10 @@ use census::{Census, Recent};
 pub use config::{BINARY_WORKER, ProcessConfig};
 use family::Family;
 use interpreters::Interpreters;
+pub use interpreters::RuntimeSurvey;
 use spawner::Spawner;
 use supervisor::Supervisor;
+pub use sys::landlock_abi;
 use worker::{Bounds, Recipe, blocking, remove_folder};
 
 /// The backend whose handlers are processes, started by the spawner.
@@ -92,6 +94,11 @@ impl ProcessBackend {
             deployments: AtomicU64::new(0),
             alive: Mutex::default(),
         }))
+    }
+
+    /// What this machine has for each environment, installers included.
+    pub async fn survey(&self) -> Vec<RuntimeSurvey> {
+        self.interpreters.survey(&self.spawner).await
     }
 
     async fn build_folder(

@@ -174,3 +174,17 @@ pub(super) fn ignore_signals(signals: &[Signal]) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// The version of Landlock that the kernel offers (`landlock_create_ruleset(2)`);
+/// none where it has none or was booted without.
+#[must_use]
+pub fn landlock_abi() -> Option<u32> {
+    /// `LANDLOCK_CREATE_RULESET_VERSION`.
+    const VERSION: libc::c_uint = 1;
+    let (nothing, size): (*const libc::c_void, libc::size_t) = (std::ptr::null(), 0);
+    // SAFETY: with this flag the kernel takes neither memory nor a descriptor: it
+    // only answers with a number, or -1.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, size, VERSION) };
+    u32::try_from(answer).ok().filter(|version| *version > 0)
+}
