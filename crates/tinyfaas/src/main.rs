@@ -8,15 +8,24 @@
 compile_error!("tinyFaaS runs on Linux only: it is made of Linux processes, sockets and limits");
 
 mod cli;
+mod client;
+mod commands;
 mod config;
 mod data_dir;
+mod deployment;
+mod failure;
+mod folder;
+mod guess;
 mod listen;
 mod logging;
 mod manual;
 mod notify;
+mod pack;
+mod progress;
 mod rooms;
 mod serve;
 mod summary;
+mod terminal;
 mod user;
 
 use std::env;
@@ -24,6 +33,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tinyfaas_handlers::process::spawner;
 
 use crate::config::Config;
@@ -49,7 +59,7 @@ fn commanded(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
         Some((manual::MAN, matches)) => told(manual::man(matches, cli::command())),
         Some((manual::COMPLETIONS, matches)) => told(manual::completions(matches, cli::command())),
-        _ => server(matches),
+        _ => commands::run(matches).unwrap_or_else(|| server(matches)),
     }
 }
 
@@ -68,6 +78,12 @@ fn told(outcome: io::Result<()>) -> ExitCode {
 
 fn server(matches: &ArgMatches) -> ExitCode {
     let matches = matches.subcommand_matches("serve").unwrap_or(matches);
+    if let Some(parent) = cli::end_with(matches)
+        && let Err(error) = end_with(parent)
+    {
+        logging::complain(&format!("tinyfaas: cannot watch process {parent}: {error}"));
+        return ExitCode::from(EXIT_FAILURE);
+    }
     let default_file = config::file::default_path(rustix::process::geteuid().is_root(), variable);
     let flag = |setting: &Setting| cli::flag_text(matches, setting);
     let config = match Config::read(flag, variable, default_file.as_deref()) {
@@ -88,6 +104,17 @@ fn server(matches: &ArgMatches) -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// Has the kernel stop this process when the one that started it ends, however
+/// that does.
+fn end_with(parent: i32) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have ended before.
+    if getppid().map(Pid::as_raw_nonzero).map(i32::from) == Some(parent) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "it is not the one that started this one"))
 }
 
 /// An environment variable; one that is not UTF-8 reads as one that no setting

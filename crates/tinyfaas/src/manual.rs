@@ -129,7 +129,8 @@ mod tests {
             assert!(main.contains(&format!("tinyfaas\\-{name}(1)")), "{name} is not in {main}");
             let path = directory.path().join(format!("tinyfaas-{name}.1"));
             let page = fs::read_to_string(path).expect("a page for each command");
-            for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+            let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            for flag in shown.filter_map(|argument| argument.get_long()) {
                 let flag = flag.replace('-', "\\-");
                 assert!(page.contains(&flag), "--{flag} is not in {page}");
             }

@@ -1,0 +1,333 @@
+//! `tinyfaas call`: calls a function over HTTP and prints its reply.
+//!
+//! Owns the flags, what is sent, and the exit code by outcome. Waiting for an
+//! asynchronous call is `call/later.rs`, printing a reply `call/reply.rs`.
+
+mod later;
+mod reply;
+
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use http_body::Frame;
+use reqwest::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Body, Client, Method, RequestBuilder, StatusCode};
+use tokio::sync::mpsc;
+
+use crate::client::{self, Address, Server, server_flag, unreachable};
+use crate::failure::{Code, Failure};
+use crate::progress::Progress;
+
+pub(super) const NAME: &str = "call";
+
+const EXAMPLES: &str = "\
+Examples:
+  tinyfaas call echo -d hello
+  tinyfaas call echo --data-file picture.jpg > copy.jpg
+  date | tinyfaas call echo --data-file -
+  tinyfaas call api --path '/users/7?full=1' -X DELETE -H 'X-Token: abc'
+  tinyfaas call sieve --async               prints the call's id, does not wait
+  tinyfaas call sieve --async --wait        waits, then prints the result
+  tinyfaas call echo -d hello --json        status, headers and body as JSON
+
+The body of the reply goes to standard output as it comes, all else to standard
+error. Exit code 0: the status is below 400. 5: the function replied with another,
+or died; 4: there is no such function; 6: no room now; 7: the time was over.
+The gateway is asked for at the server's host, at the port that the server tells.";
+
+pub(super) fn command() -> Command {
+    Command::new(NAME)
+        .about("Call a function and print its reply")
+        .arg(super::name_argument("which function").required(true))
+        .arg(
+            Arg::new("data")
+                .long("data")
+                .short('d')
+                .value_name("DATA")
+                .allow_hyphen_values(true)
+                .conflicts_with("data-file")
+                .help("the body [default: none]"),
+        )
+        .arg(
+            Arg::new("data-file")
+                .long("data-file")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("a file with the body; -: standard input"),
+        )
+        .arg(
+            Arg::new("header")
+                .long("header")
+                .short('H')
+                .value_name("KEY: VALUE")
+                .action(ArgAction::Append)
+                .help("a header to send"),
+        )
+        .arg(
+            Arg::new("method")
+                .long("method")
+                .short('X')
+                .value_name("METHOD")
+                .help("[default: POST with a body, GET without]"),
+        )
+        .arg(
+            Arg::new("path")
+                .long("path")
+                .value_name("PATH")
+                .help("what follows the function's name: /sub/path?query"),
+        )
+        .arg(
+            Arg::new("async")
+                .long("async")
+                .action(ArgAction::SetTrue)
+                .help("do not wait: print the call's id"),
+        )
+        .arg(
+            Arg::new("wait")
+                .long("wait")
+                .action(ArgAction::SetTrue)
+                .requires("async")
+                .help("wait for the asynchronous call's end and print its result"),
+        )
+        .arg(
+            Arg::new("gateway")
+                .long("gateway")
+                .value_name("URL")
+                .help("the HTTP endpoint [default: asked of the server]"),
+        )
+        .arg(server_flag())
+        .arg(super::json_flag("print status, headers and body as JSON"))
+        .after_help(EXAMPLES)
+}
+
+pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let name = matches.get_one::<String>("name").map(String::as_str).unwrap_or_default();
+    let path = path(name, matches.get_one::<String>("path").map(String::as_str))?;
+    let (method, headers) = (method(matches)?, headers(matches)?);
+    let body = body(matches)?;
+    let json = matches.get_flag(super::JSON);
+    let gateway = Gateway::find(matches).await?;
+    let progress = Progress::start(format!("calling {name}"));
+    let mut request = gateway.request(method, &path, headers);
+    if let Some(body) = body {
+        request = request.body(body);
+    }
+    let is_async = matches.get_flag("async");
+    if is_async {
+        request = request.header("x-tinyfaas-async", "true");
+    }
+    let response = gateway.send(request).await?;
+    if response.status() == StatusCode::NOT_FOUND
+        && !json
+        && reply::is_gateways(&response)
+        && let Some(failure) = gateway.unknown(name).await
+    {
+        return Err(failure);
+    }
+    if !is_async {
+        drop(progress);
+        return reply::finish(&gateway, response, json).await;
+    }
+    let accepted = later::accepted(response).await?;
+    if !matches.get_flag("wait") {
+        drop(progress);
+        return accepted.tell(json);
+    }
+    progress.now(format!("waiting for call {}", accepted.id()));
+    let response = accepted.result(&gateway).await?;
+    drop(progress);
+    reply::finish(&gateway, response, json).await
+}
+
+/// Where functions are called.
+struct Gateway {
+    address: Address,
+    http: Client,
+    /// Who told where it is; it also knows names near a wrong one.
+    server: Option<Server>,
+}
+
+impl Gateway {
+    async fn find(matches: &ArgMatches) -> Result<Self, Failure> {
+        if let Some(text) = matches.get_one::<String>("gateway") {
+            let address = Address::parse(text)
+                .map_err(|why| Failure::usage(format!("--gateway={text:?}: {why}")))?;
+            return Self::at(address, None);
+        }
+        let server = Server::find(matches)?;
+        // An original tinyFaaS has the usual port.
+        let port = match server.about().await? {
+            None => None,
+            Some(about) => {
+                let port = about["endpoints"]["http"].as_u64();
+                let port = port.and_then(|port| u16::try_from(port).ok());
+                Some(port.ok_or_else(|| {
+                    let address = server.address();
+                    Failure::failed(format!("the HTTP endpoint of the server at {address} is off"))
+                        .tip("start it with another HTTP_PORT than a negative one")
+                })?)
+            }
+        };
+        Self::at(server.address().gateway(port), Some(server))
+    }
+
+    fn at(address: Address, server: Option<Server>) -> Result<Self, Failure> {
+        let http = client::client(&address)?;
+        Ok(Self { address, http, server })
+    }
+
+    /// What the server says of a name that the gateway does not know.
+    async fn unknown(&self, name: &str) -> Option<Failure> {
+        let server = self.server.as_ref()?;
+        let request = server.brief(Method::GET, &super::function_path(name, ""));
+        // It may have been deployed since, or the server may be an original one.
+        server.v1(request).await.err().filter(|failure| failure.code() == Code::NotFound as u8)
+    }
+
+    /// A request that also asks the gateway to tell its own errors as problem
+    /// details: so they are known from the function's.
+    fn request(&self, method: Method, path: &str, mut headers: HeaderMap) -> RequestBuilder {
+        let accept = if headers.contains_key(ACCEPT) {
+            "application/problem+json;q=0.1"
+        } else {
+            "*/*, application/problem+json;q=0.1"
+        };
+        headers.append(ACCEPT, HeaderValue::from_static(accept));
+        self.http.request(method, self.address.join(path)).headers(headers)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<reqwest::Response, Failure> {
+        request.send().await.map_err(|error| unreachable(&self.address, &error))
+    }
+}
+
+/// The path of a call: `/NAME`, and what follows it.
+fn path(name: &str, below: Option<&str>) -> Result<String, Failure> {
+    let name = tinyfaas_model::FunctionName::parse(name).map_err(Failure::usage)?;
+    let below = below.unwrap_or_default();
+    let slash = if matches!(below.chars().next(), None | Some('/' | '?')) { "" } else { "/" };
+    Ok(format!("/{name}{slash}{below}"))
+}
+
+fn method(matches: &ArgMatches) -> Result<Method, Failure> {
+    let has_body = matches.contains_id("data") || matches.contains_id("data-file");
+    match matches.get_one::<String>("method") {
+        None => Ok(if has_body { Method::POST } else { Method::GET }),
+        Some(method) => Method::from_bytes(method.as_bytes())
+            .map_err(|_| Failure::usage(format!("-X {method:?}: that is no method's name"))),
+    }
+}
+
+fn headers(matches: &ArgMatches) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    for text in matches.get_many::<String>("header").into_iter().flatten() {
+        // A value may be a secret: it is not repeated.
+        let (key, value) = text.split_once(':').ok_or_else(|| {
+            Failure::usage("-H: there is no colon; write it like 'Content-Type: text/plain'")
+        })?;
+        let name = HeaderName::from_bytes(key.trim().as_bytes())
+            .map_err(|_| Failure::usage(format!("-H: {:?} is no header's name", key.trim())))?;
+        let value = HeaderValue::from_bytes(value.trim().as_bytes()).map_err(|_| {
+            Failure::usage(format!("-H {name}: the value holds what no header may hold"))
+        })?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+fn body(matches: &ArgMatches) -> Result<Option<Body>, Failure> {
+    if let Some(data) = matches.get_one::<String>("data") {
+        return Ok(Some(Body::from(data.clone().into_bytes())));
+    }
+    let Some(path) = matches.get_one::<PathBuf>("data-file") else { return Ok(None) };
+    if path == Path::new("-") {
+        if io::stdin().is_terminal() {
+            crate::terminal::say("reading the body from the terminal; Ctrl+D ends it");
+        }
+        return Ok(Some(of_stdin()));
+    }
+    let failed = |error: io::Error| Failure::failed(format!("{}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if meta.is_dir() {
+        return Err(Failure::failed(format!("{}: it is a folder", path.display())));
+    }
+    Ok(Some(Body::from(tokio::fs::File::from_std(file))))
+}
+
+/// Standard input piece by piece, read by a thread of its own.
+fn of_stdin() -> Body {
+    /// Pieces that are read ahead.
+    const AHEAD: usize = 4;
+    let (pieces, taken) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let piece = match io::stdin().lock().read(&mut buffer) {
+                Ok(0) => return,
+                Ok(read) => Ok(Bytes::copy_from_slice(&buffer[..read])),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let last = piece.is_err();
+            // Nobody takes it any more, or it was the last.
+            if pieces.blocking_send(piece).is_err() || last {
+                return;
+            }
+        }
+    });
+    Body::wrap(Pieces(taken))
+}
+
+/// A body of unknown length.
+struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.get_mut().0.poll_recv(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_the_name_is_kept() {
+        let check = |below: Option<&str>, expected: &str| {
+            assert_eq!(path("echo", below).expect("a path"), expected);
+        };
+        check(None, "/echo");
+        check(Some("/a/b?c=d"), "/echo/a/b?c=d");
+        check(Some("a"), "/echo/a");
+        check(Some("?x"), "/echo?x");
+        for name in ["", ".tinyfaas", "a/b", "ä"] {
+            assert_eq!(path(name, None).expect_err(name).code(), 2);
+        }
+    }
+
+    #[test]
+    fn headers_are_read_as_curl_has_them() {
+        let parse = |arguments: &[&str]| {
+            let all = ["call", "x"].iter().chain(arguments).copied();
+            headers(&command().try_get_matches_from(all).expect("sound"))
+        };
+        let read = parse(&["-H", "A: b:c", "-H", "a:d", "-H", "Empty:"]).expect("headers");
+        let all: Vec<_> = read.get_all("a").iter().map(|value| value.to_str().ok()).collect();
+        assert_eq!((all, read["empty"].len()), (vec![Some("b:c"), Some("d")], 0));
+        for wrong in ["x", ": y", "a b: c", "a: b\u{1}c"] {
+            let error = parse(&["-H", wrong]).expect_err(wrong);
+            assert_eq!(error.code(), 2);
+        }
+    }
+}
