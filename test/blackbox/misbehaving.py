@@ -25,10 +25,17 @@ from .server import Server, command_line
 DEADLINE_S = 1
 # Every function here answers this to itself.
 OK = "ok"
-# Every function answers so to "slow", after it has said so in its log.
+# Every function answers so to "slow", after it has said in its log that it began.
 SLOW, SLOW_BEGAN, SLOW_DONE = "slow", "slow began", "slow done"
-# How long a slow call takes, in seconds; a function is told by this name.
+# How long a slow call takes, in seconds.
 SLOW_S = 0.4
+# The same for a call that takes longer than it may, unless something ends it before.
+LONG, LONG_S = "long", 20
+
+# What a function prints that prints without end; a gigabyte takes its time and is
+# for the long run: TINYFAAS_TEST_PRINTS=1000000000.
+PRINTED_LINES = int(os.environ.get("TINYFAAS_TEST_PRINTS", 20_000_000)) // 1000
+PRINTING = {"TF_CALL_DEADLINE": "300s", "TF_LOG_BYTES_MAX": "256KiB"}
 
 
 class Misbehaving(OwnServerCase):
@@ -72,6 +79,16 @@ class Misbehaving(OwnServerCase):
 
         self.eventually(more, lambda seen: seen == [{}, {}, 0], "as it was before", timeout=6)
 
+    def counted(self, name, outcome, count, at_least=False):
+        """Waits until so many calls of a function have ended in this way."""
+        line = f'tinyfaas_calls_total{{function="{name}",outcome="{outcome}"}} '
+
+        def seen():
+            found = [one for one in self.manage("/metrics").text.splitlines() if one.startswith(line)]
+            return float(found[0][len(line):]) if found else None
+
+        self.eventually(seen, lambda calls: calls == count or at_least and calls and calls > count, f"{count} {outcome}", timeout=6)
+
     # What happens
 
     @contextmanager
@@ -83,7 +100,7 @@ class Misbehaving(OwnServerCase):
         before = self.belongings()
         log = self.logs(name).count(SLOW_BEGAN)
         with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(self.call, name, SLOW)
+            slow = pool.submit(self.call, name, SLOW if status == 200 else LONG)
             self.eventually(lambda: self.logs(name).count(SLOW_BEGAN), lambda n: n > log, "begun")
             yield
             told(self, slow.result(), status, *(words or [SLOW_DONE] * (status == 200)))
@@ -98,7 +115,30 @@ class Misbehaving(OwnServerCase):
             answer = self.call(name, body)
             took = time.monotonic() - began
             told(self, answer, status, *words)
+        outcome = "deadline_exceeded" if status == 504 else "succeeded" if status == 200 else "failed"
+        if "ended while it ran the call" in answer.text:
+            outcome = "crashed"
+        # It, its neighbour and one before.
+        expected = {200: 3, 504: 1, 500: 1}[status]
+        if beside[0] == status and status != 200:
+            expected += 1
+        self.counted(name, outcome, expected, at_least=True)
         return answer, took
+
+    def prints(self, name, body):
+        """Calls a function that prints PRINTED_LINES and answers "printed": its log stays
+        in its bound and says so, and the server holds no more memory for it."""
+        self.answers(name, OK, OK)
+        before = self.server.memory_peak()
+        self.misbehaves(name, body, 200, "printed")
+        log = self.wait_for_log(name, f" {PRINTED_LINES - 1} ")
+        self.assertLess(len(log), 300_000)
+        first = log.splitlines()[0]
+        self.assertRegex(first, rf"^function={name} handler=log \S+ the oldest \d+ bytes of this log are gone$")
+        self.assertGreater(int(first.split(" the oldest ")[1].split()[0]), PRINTED_LINES * 1000 - 300_000)
+        kept = [path for path in (self.server.data / "logs").rglob("*") if path.is_file()]
+        self.assertLess(sum(path.stat().st_size for path in kept), 300_000)
+        self.assertLess(self.server.memory_peak() - before, 32 << 20)
 
     def broken_off(self, name, body, begins):
         """Checks that the reply begins so and never comes whole."""

@@ -3,13 +3,14 @@
 import os
 import unittest
 
-from blackbox.misbehaving import DEADLINE_S, OK, SLOW_S, Misbehaving, running, told
+from blackbox.misbehaving import DEADLINE_S, LONG_S, OK, PRINTED_LINES, PRINTING, SLOW_S, Misbehaving, running, told
 
 AROUND = """\
 #!/bin/sh
 case $(cat) in
 ok) printf ok ;;
 slow) echo 'slow began' >&2; sleep {slow}; printf 'slow done' ;;
+long) echo 'slow began' >&2; sleep {long} ;;
 *) {code} ;;
 esac
 """
@@ -19,7 +20,7 @@ LATE = f"the call took longer than the {DEADLINE_S}s it may take"
 class Bad(Misbehaving):
     def bad(self, code):
         """Deploys a script that does this when it is asked to misbehave."""
-        return self.script(AROUND.format(code=code, slow=SLOW_S))
+        return self.script(AROUND.format(code=code, slow=SLOW_S, long=LONG_S))
 
 
 class Replies(Bad):
@@ -65,6 +66,16 @@ class Ends(Bad):
             with self.subTest(code=code):
                 _, took = self.misbehaves(self.bad(code), "x", 504, LATE)
                 self.assertLess(took, DEADLINE_S + 1)
+
+
+class Prints(Bad):
+    settings = PRINTING
+
+    def test_without_end(self):
+        name = self.bad(
+            f"line=$(printf %0990d 0); seq -f \"%.0f $line\" 0 {PRINTED_LINES - 1} >&2; printf printed"
+        )
+        self.prints(name, "x")
 
 
 class Processes(Bad):

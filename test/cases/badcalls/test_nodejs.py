@@ -6,7 +6,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 from blackbox.case import need_environment
-from blackbox.misbehaving import DEADLINE_S, OK, SLOW_S, Misbehaving, running, told
+from blackbox.misbehaving import DEADLINE_S, LONG_S, OK, PRINTED_LINES, PRINTING, SLOW_S, Misbehaving, running, told
 
 AROUND = """\
 'use strict'
@@ -15,9 +15,9 @@ const { Readable, pipeline } = require('stream')
 const bad = [%s]
 module.exports = (req, res) => {
   if (req.body === 'ok') return res.send('ok')
-  if (req.body === 'slow') {
+  if (req.body === 'slow' || req.body === 'long') {
     console.log('slow began')
-    return setTimeout(() => res.send('slow done'), %d)
+    return setTimeout(() => res.send('slow done'), req.body === 'slow' ? %d : %d)
   }
   return bad[Number(req.body)](req, res)
 }
@@ -32,7 +32,7 @@ class Bad(Misbehaving):
 
     def bad(self, *codes):
         """Deploys a function that does one of these, by its number."""
-        return self.node(AROUND % (",\n".join(f"(req, res) => {{ {code} }}" for code in codes), SLOW_S * 1000))
+        return self.node(AROUND % (",\n".join(f"(req, res) => {{ {code} }}" for code in codes), SLOW_S * 1000, LONG_S * 1000))
 
 
 class Replies(Bad):
@@ -158,6 +158,14 @@ class Ends(Bad):
         # The event loop turns: others are answered while this one never ends.
         name = self.bad("const f = () => setImmediate(f); f()")
         self.misbehaves(name, "0", 504, LATE)
+
+
+class Prints(Bad):
+    settings = PRINTING
+
+    def test_without_end(self):
+        name = self.bad(f"const line = ' ' + 'x'.repeat(990); for (let n = 0; n < {PRINTED_LINES}; n++) console.log(n + line); res.send('printed')")
+        self.prints(name, "0")
 
 
 class Processes(Bad):

@@ -5,7 +5,7 @@ import textwrap
 import time
 import unittest
 
-from blackbox.misbehaving import DEADLINE_S, SLOW_S, Misbehaving, running, told
+from blackbox.misbehaving import DEADLINE_S, LONG_S, PRINTED_LINES, PRINTING, SLOW_S, Misbehaving, running, told
 
 AROUND = """\
 import os, signal, sys, time
@@ -15,9 +15,9 @@ import os, signal, sys, time
 def fn(input, headers):
     if input == 'ok':
         return 'ok'
-    if input == 'slow':
+    if input in ('slow', 'long'):
         print('slow began')
-        time.sleep({slow})
+        time.sleep({slow} if input == 'slow' else {long})
         return 'slow done'
     return misbehave()
 """
@@ -28,13 +28,13 @@ class Bad(Misbehaving):
         """Deploys a function that does this when it is asked to misbehave."""
         if "def misbehave" not in code:
             code = "def misbehave():\n" + textwrap.indent(code, "    ")
-        return self.python(AROUND.format(code=code, slow=SLOW_S), threads=threads)
+        return self.python(AROUND.format(code=code, slow=SLOW_S, long=LONG_S), threads=threads)
 
     def values(self, *codes):
         """Deploys a function that does one of these, by its number."""
         cases = [f"    if number == {n}:\n" + textwrap.indent(code, " " * 8) for n, code in enumerate(codes)]
         return self.python(
-            AROUND.format(code="def misbehave(number):\n" + "\n".join(cases), slow=SLOW_S)
+            AROUND.format(code="def misbehave(number):\n" + "\n".join(cases), slow=SLOW_S, long=LONG_S)
             .replace("misbehave()\n", "misbehave(int(input))\n")
         )
 
@@ -119,6 +119,14 @@ class Ends(Bad):
         _, took = self.misbehaves(name, "x", 504, f"the call took longer than the {DEADLINE_S}s it may take")
         self.assertLess(took, DEADLINE_S + 2)
         self.wait_for_log(name, "a call did not end within 500ms after its deadline; replacing this handler")
+
+
+class Prints(Bad):
+    settings = PRINTING
+
+    def test_without_end(self):
+        name = self.bad(f"for n in range({PRINTED_LINES}): print(n, 'x' * 990)\nreturn 'printed'")
+        self.prints(name, "x")
 
 
 class Processes(Bad):
