@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::file::FileValues;
-use crate::config::settings::{BOUNDED, CONFIG, SETTINGS, Setting};
+use crate::config::settings::{BOUNDED, CONFIG, DATA_DIR, SETTINGS, Setting};
 pub(crate) use crate::config::values::Value;
 
 /// Where one endpoint listens.
@@ -78,6 +78,12 @@ impl Config {
                 let (name, max) = (&shown[name], &shown[max]);
                 mistakes.push(format!("{name}: more than {max} allows; raise that one too"));
             }
+        }
+        if let Some(Value::Text(path)) = values.get(DATA_DIR)
+            && let Some(obstacle) = obstacle(Path::new(path))
+        {
+            let given = &shown[DATA_DIR];
+            mistakes.push(format!("{given}: {} is no directory", obstacle.display()));
         }
         if mistakes.is_empty() { Ok(Self { values, file }) } else { Err(mistakes) }
     }
@@ -143,7 +149,7 @@ impl Config {
         is_root: bool,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<PathBuf, String> {
-        match self.text("data-dir") {
+        match self.text(DATA_DIR) {
             "" if is_root => Ok("/var/lib/tinyfaas".into()),
             "" => {
                 let absolute = |name| variable(name).filter(|path| path.starts_with('/'));
@@ -158,6 +164,16 @@ impl Config {
             given => Ok(given.into()),
         }
     }
+}
+
+/// What lies where a directory would have to be, so that `path` can never be one.
+fn obstacle(path: &Path) -> Option<&Path> {
+    let there = path.ancestors().filter(|part| *part != Path::new(""));
+    let nearest = there.map(|part| (part, part.metadata())).find_map(|(part, found)| match found {
+        Ok(found) => Some((part, found.is_dir())),
+        Err(_) => None,
+    });
+    nearest.filter(|(_, is_dir)| !is_dir).map(|(part, _)| part)
 }
 
 /// Whether both have been read, and the first is more than the second.
@@ -370,6 +386,19 @@ mod tests {
                 mistakes.iter().any(|line| line.starts_with(&expected)),
                 "{expected}: {mistakes:#?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_data_directory_must_be_able_to_be_one() {
+        let (_dir, file) = write("");
+        let below = file.join("a/b").display().to_string();
+        let mistakes = read(&[("TF_DATA_DIR", &below), ("HTTP_PORT", "x")]).expect_err("two");
+        assert_eq!(mistakes.len(), 2, "{mistakes:#?}");
+        let expected = format!("TF_DATA_DIR={below:?}: {} is no directory", file.display());
+        assert_eq!(mistakes[1], expected);
+        for good in ["/", "data", "/proc/not-there/yet", ""] {
+            assert!(read(&[("TF_DATA_DIR", good)]).is_ok(), "{good}");
         }
     }
 

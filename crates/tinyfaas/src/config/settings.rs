@@ -64,6 +64,9 @@ const DEPLOYS: &str = "Deploying functions";
 /// The setting that names the file of all others.
 pub(crate) const CONFIG: &str = "config";
 
+/// The setting that names the server's directory.
+pub(crate) const DATA_DIR: &str = "data-dir";
+
 /// Every setting, in the order in which they are shown.
 #[rustfmt::skip]
 pub(crate) const SETTINGS: &[Setting] = &[
@@ -90,7 +93,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "a file of settings (root: /etc/tinyfaas/config.toml, else ~/.config/tinyfaas/config.toml, if there)"),
     setting(SERVER, "backend", "TF_BACKEND", "process", Kind::Choice(&["process", "docker"]),
         "which backend runs the handlers (docker is not built yet)"),
-    setting(SERVER, "data-dir", "TF_DATA_DIR", "", Kind::Text,
+    setting(SERVER, DATA_DIR, "TF_DATA_DIR", "", Kind::Text,
         "the one directory of the server (root: /var/lib/tinyfaas, else ~/.local/state/tinyfaas)"),
     setting(SERVER, "user", "TF_USER", "", Kind::Text,
         "the user as whom server and functions run when root starts the server; empty: as whoever starts it"),

@@ -69,7 +69,12 @@ impl Kind {
             }
             Self::Bytes => bytes(text).map(Value::Bytes),
             Self::Count => count(text).map(Value::Count),
-            Self::Text | Self::Names => Ok(Value::Text(text.to_owned())),
+            // What is not UTF-8 was read with this character in its place.
+            Self::Text if text.contains(char::REPLACEMENT_CHARACTER) => {
+                Err("it is not UTF-8".to_owned())
+            }
+            Self::Text => Ok(Value::Text(text.to_owned())),
+            Self::Names => names(text).map(Value::Text),
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(words) => Err(format!("use one of: {}", words.join(", "))),
         }
@@ -103,6 +108,14 @@ fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     }
     all.dedup();
     Ok(all)
+}
+
+fn names(text: &str) -> Result<String, String> {
+    let in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let wrong = text.split(',').map(str::trim).find(|name| !name.chars().all(in_names));
+    wrong.map_or(Ok(text.to_owned()), |name| {
+        Err(format!("{name:?} is no host name; give names such as faas.example, without a port"))
+    })
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
@@ -165,6 +178,17 @@ mod tests {
         check(Kind::Addresses, "localhost", list(&["127.0.0.1", "::1"]));
         check(Kind::Addresses, "[::1], 10.0.0.1", list(&["::1", "10.0.0.1"]));
         check(Kind::Addresses, "example.org", None);
+    }
+
+    #[test]
+    fn host_names() {
+        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        check(Kind::Names, "", text(""));
+        check(Kind::Names, "faas.example, my_box-2,", text("faas.example, my_box-2,"));
+        check(Kind::Names, "faas.example:8080", None);
+        check(Kind::Names, "http://faas.example", None);
+        check(Kind::Names, "a b", None);
+        check(Kind::Text, "/srv/\u{fffd}", None);
     }
 
     #[test]
