@@ -45,11 +45,12 @@ pub struct GatewayConfig {
     pub retry_after: Duration,
     /// Connections at a time; beyond: 503 and closed. Default 4096.
     pub connections_max: usize,
-    /// Connections beyond those that are told so at a time; beyond: closed
-    /// without a word. Default 64.
+    /// Connections beyond those that are told so at a time; beyond: they wait to be
+    /// accepted. Default 64.
     pub refusals_max: usize,
     /// How long accepting rests after the system refused a connection (no file
-    /// descriptors left, say). Default 100 ms.
+    /// descriptors left, say), and how often a connection that waits looks for a
+    /// place. Default 100 ms.
     pub accept_pause: Duration,
     /// Header lines of a request; beyond: 431. Default 100.
     pub header_lines_max: usize,

@@ -25,7 +25,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::http::header::LOCATION;
 use ::http::request::Parts;
@@ -40,7 +40,7 @@ use tinyfaas_model::{
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use self::body::RequestBody;
@@ -59,6 +59,9 @@ use crate::tally::Tally;
 /// hyper takes no smaller buffer.
 const H1_BUFFER_BYTES_MIN: usize = 8 << 10;
 
+/// How often it is told, while it lasts, that the system lets no connection in.
+const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// How long connections that were cut off may take to be gone.
 pub(crate) const CUT_OFF_GRACE: Duration = Duration::from_millis(250);
 
@@ -76,20 +79,27 @@ pub(crate) struct Http {
 /// Accepts connections until it is aborted.
 pub(crate) async fn accept(http: Arc<Http>, listener: TcpListener) {
     let builder = Arc::new(builder(&http.config));
+    let mut told: Option<Instant> = None;
     loop {
         let (stream, _): (TcpStream, SocketAddr) = match listener.accept().await {
             Ok(accepted) => accepted,
             // It went away before it was accepted: nothing is wrong here.
             Err(error) if is_the_callers(&error) => continue,
             Err(error) => {
-                tracing::warn!("a connection could not be accepted: {error}");
+                if told.is_none_or(|at| at.elapsed() > ACCEPT_TOLD_EVERY) {
+                    tracing::warn!("connections wait, none can be accepted: {error}");
+                    told = Some(Instant::now());
+                }
                 sleep(http.config.accept_pause).await;
                 continue;
             }
         };
-        let Some(entry) = http.connections.enter() else {
-            refuse(&http, stream);
-            continue;
+        let entry = match place(&http).await {
+            Ok(entry) => entry,
+            Err(refusal) => {
+                refuse(&http, stream, refusal);
+                continue;
+            }
         };
         // Without this a small part of a reply may wait for an acknowledgement;
         // where it cannot be had, replies are slower and nothing else.
@@ -107,11 +117,24 @@ fn is_the_callers(error: &io::Error) -> bool {
     )
 }
 
-/// Tells a connection that there are too many, where not too many are being told
-/// so already.
-fn refuse(http: &Http, mut stream: TcpStream) {
+/// A place for a connection, or else one among those that are told that there is
+/// none; where that many are being told already, whichever comes first. Those
+/// behind wait to be accepted.
+async fn place(http: &Http) -> Result<Entry, OwnedSemaphorePermit> {
+    loop {
+        if let Some(entry) = http.connections.enter() {
+            return Ok(entry);
+        }
+        let refusal = Arc::clone(&http.refusals).acquire_owned();
+        if let Ok(Ok(refusal)) = timeout(http.config.accept_pause, refusal).await {
+            return Err(refusal);
+        }
+    }
+}
+
+/// Tells a connection that there are too many.
+fn refuse(http: &Http, mut stream: TcpStream, refusal: OwnedSemaphorePermit) {
     http.connections.note_refused();
-    let Ok(permit) = Arc::clone(&http.refusals).try_acquire_owned() else { return };
     let wait = error::seconds(http.config.retry_after);
     let patience = http.config.linger_timeout;
     tokio::spawn(async move {
@@ -130,7 +153,7 @@ fn refuse(http: &Http, mut stream: TcpStream) {
         };
         // Who does not listen is none the worse for it.
         let _ = timeout(patience, told).await;
-        drop(permit);
+        drop(refusal);
     });
 }
 

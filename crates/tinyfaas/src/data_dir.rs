@@ -131,6 +131,20 @@ impl DataDir {
     }
 }
 
+/// What an operator can do about an error of the system's, to stand behind it.
+pub(crate) fn advice(error: &anyhow::Error) -> &'static str {
+    let io = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
+    match io.map(io::Error::kind) {
+        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            "; free some space there, or set TF_DATA_DIR to a directory on another disk"
+        }
+        Some(io::ErrorKind::ReadOnlyFilesystem) => {
+            "; let it be written (mount -o remount,rw), or set TF_DATA_DIR to a directory that can be"
+        }
+        _ => "",
+    }
+}
+
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -176,6 +190,17 @@ mod tests {
         assert_eq!(DataDir::open(&path, None).expect("free again").id(), id);
         fs::write(path.join("id"), "cut sho").expect("writable");
         assert_eq!(DataDir::open(&path, None).expect("mended").id().len(), 16);
+    }
+
+    #[test]
+    fn what_can_be_done_is_said() {
+        let told = |code| {
+            let error = Err::<(), _>(io::Error::from_raw_os_error(code)).context("cannot write");
+            advice(&error.expect_err("one")).to_owned()
+        };
+        assert!(told(28).contains("free some space there"));
+        assert!(told(30).contains("mount -o remount,rw"));
+        assert_eq!(told(13), "");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod listen;
 mod logging;
 mod manual;
 mod notify;
+mod open_files;
 mod pack;
 mod progress;
 mod rooms;
@@ -97,9 +98,10 @@ fn server(matches: &ArgMatches) -> ExitCode {
     match serve::serve(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let told = format!("{error:#}{}", data_dir::advice(&error));
             match config.text("log-format") {
-                "json" => tracing::error!("{error:#}"),
-                _ => logging::complain(&format!("tinyfaas: {error:#}")),
+                "json" => tracing::error!("{told}"),
+                _ => logging::complain(&format!("tinyfaas: {told}")),
             }
             ExitCode::from(EXIT_FAILURE)
         }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tinyfaas_gateway::Gateway;
 use tinyfaas_handlers::process::ProcessBackend;
 use tinyfaas_handlers::process::leftovers::kill_leftovers;
@@ -26,6 +25,7 @@ use crate::config::{Config, Endpoint, misspelt};
 use crate::data_dir::DataDir;
 use crate::listen::{self, Bound};
 use crate::notify::Manager as ServiceManager;
+use crate::open_files::OpenFiles;
 use crate::user::{self, OwnUser};
 use crate::{logging, rooms, summary, variable};
 
@@ -47,6 +47,7 @@ struct Prepared {
     service_manager: ServiceManager,
     /// As whom server and functions run, for people.
     who: String,
+    open_files: OpenFiles,
 }
 
 impl Sockets {
@@ -78,9 +79,16 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
         .thread_name("tinyfaas")
         .build()
         .context("cannot start the server's threads")?;
-    let Prepared { data_dir, sockets, spawner, service_manager, who } = prepared;
-    let outcome =
-        runtime.block_on(run(config, &data_dir, sockets, spawner, &service_manager, &who));
+    let Prepared { data_dir, sockets, spawner, service_manager, who, open_files } = prepared;
+    let outcome = runtime.block_on(run(
+        config,
+        &data_dir,
+        sockets,
+        spawner,
+        &service_manager,
+        &who,
+        open_files,
+    ));
     // Whatever still runs is a task that nobody waits for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     data_dir.sweep().context("cannot clean the data directory")?;
@@ -89,6 +97,7 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
 
 /// All that comes before the first thread, and before root is given up.
 fn prepare(config: &Config) -> anyhow::Result<Prepared> {
+    let open_files = OpenFiles::allowed()?;
     let is_root = rustix::process::geteuid().is_root();
     let path = config.data_dir(is_root, variable).map_err(anyhow::Error::msg)?;
     let user = user::wanted(config.text("user"))?;
@@ -106,12 +115,14 @@ fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     let service_manager = ServiceManager::from_environment();
     // Before the limit of open files is raised, which functions shall not inherit.
     let spawner = start_spawner(&instance, user.as_ref())?;
-    raise_open_files();
+    if let Err(error) = open_files.raise() {
+        tracing::warn!("{error:#}");
+    }
     if let Some(user) = &user {
         user.become_it()?;
     }
     let who = summary::who(user.as_ref());
-    Ok(Prepared { data_dir, sockets, spawner, service_manager, who })
+    Ok(Prepared { data_dir, sockets, spawner, service_manager, who, open_files })
 }
 
 /// With root's rights where the server will give them up.
@@ -128,16 +139,6 @@ fn bind(endpoint: Endpoint) -> anyhow::Result<(Endpoint, Option<Bound>)> {
     Ok((endpoint, bound))
 }
 
-/// Each connection and each worker takes descriptors; the usual soft limit of
-/// 1024 is for programs that use select(2).
-fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!("cannot raise the limit of open files from {:?}: {error}", limit.current);
-    }
-}
-
 fn listeners(bound: &mut Option<Bound>) -> io::Result<Vec<TcpListener>> {
     let all = bound.as_mut().map(|bound| std::mem::take(&mut bound.listeners)).unwrap_or_default();
     all.into_iter().map(|listener: StdListener| TcpListener::from_std(listener)).collect()
@@ -150,19 +151,25 @@ async fn run(
     spawner: SpawnerProcess,
     service_manager: &ServiceManager,
     who: &str,
+    open_files: OpenFiles,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot watch for signals")?;
     let spawner = Spawner::connect(spawner);
-    let backend = ProcessBackend::start(rooms::process(data_dir.path()), Arc::clone(&spawner))
-        .await
-        .context("cannot start the process backend")?;
-    let (writer, routes) = RoutesWriter::new();
-    let gateway = Gateway::new(rooms::gateway(config), routes);
-    let manager = Manager::new(
+    let (mut for_gateway, mut for_management, mut for_process) = (
+        rooms::gateway(config),
         rooms::management(config, data_dir.path()),
-        Arc::clone(&backend) as Arc<dyn Backend>,
-        writer,
+        rooms::process(data_dir.path()),
     );
+    if let Some(fewer) = open_files.share(&mut for_gateway, &mut for_management, &mut for_process) {
+        tracing::warn!("{fewer}");
+    }
+    let backend =
+        ProcessBackend::start(for_process, Arc::clone(&spawner)).await.with_context(|| {
+            format!("cannot start the process backend in {}", data_dir.path().display())
+        })?;
+    let (writer, routes) = RoutesWriter::new();
+    let gateway = Gateway::new(for_gateway, routes);
+    let manager = Manager::new(for_management, Arc::clone(&backend) as Arc<dyn Backend>, writer);
     gateway.serve_http(listeners(&mut sockets.http.1)?).context("cannot serve HTTP")?;
     let (stop, stopping) = oneshot::channel::<()>();
     let endpoints =
@@ -212,7 +219,9 @@ fn announce(
     let management = &sockets.management;
     let endpoints = sockets.pairs();
     let ports = summary::ports(&endpoints);
-    data_dir.write_ports(&ports).context("cannot write ports.json")?;
+    data_dir
+        .write_ports(&ports)
+        .with_context(|| format!("cannot write {}/ports.json", data_dir.path().display()))?;
     if let Some(warning) =
         management.1.as_ref().and_then(|_| summary::open_management(&management.0))
     {

@@ -25,6 +25,9 @@ pub struct ProcessConfig {
     /// What a call has, after its deadline, to end before its handler is
     /// replaced. Default: 500 ms.
     pub deadline_grace: Duration,
+    /// Handlers of all deployments together, those included that are on their way
+    /// out; each takes three files of the server's. Default: 10,000.
+    pub workers_max: usize,
     /// Handlers of one deployment that are being started at a time. Default: 8.
     pub starts_at_a_time: usize,
     /// Replaced handlers that may still finish their calls, per thread of a
@@ -77,6 +80,7 @@ impl ProcessConfig {
             program: PathBuf::from("/proc/self/exe"),
             search_path: env::var_os("PATH").unwrap_or_else(|| SYSTEM_PATH.into()),
             deadline_grace: Duration::from_millis(500),
+            workers_max: 10_000,
             starts_at_a_time: 8,
             retired_max: 2,
             proven_after: Duration::from_secs(10),

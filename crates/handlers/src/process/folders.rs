@@ -6,7 +6,7 @@
 use std::fs::{self, DirEntry, FileType, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
@@ -15,6 +15,14 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 const FOLDER_MODE: u32 = 0o700;
 /// The same for files.
 const FILE_MODE: u32 = 0o600;
+
+/// Which file could not be copied.
+#[derive(Debug, thiserror::Error)]
+#[error("copying {}: {source}", path.display())]
+struct CopyError {
+    path: PathBuf,
+    source: io::Error,
+}
 
 /// Copies a tree: files with their modes and times of change (so that compiled
 /// Python stays valid), links as links. The kernel shares the files' blocks
@@ -28,9 +36,8 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
         if kind.is_dir() {
             copy(&entry.path(), &target)?;
         } else {
-            copy_leaf(&entry, kind, &target).map_err(|error| {
-                let what = format!("copying {}: {error}", entry.path().display());
-                io::Error::new(error.kind(), what)
+            copy_leaf(&entry, kind, &target).map_err(|source| {
+                io::Error::new(source.kind(), CopyError { path: entry.path(), source })
             })?;
         }
     }

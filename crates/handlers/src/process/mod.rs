@@ -33,6 +33,7 @@ use tinyfaas_model::{
     Artifact, Backend, BoxFuture, BuildError, DeployError, Deployment, FunctionCounters,
     FunctionSpec, LogSink, RuntimeStatus,
 };
+use tokio::sync::Semaphore;
 
 use build::{ARTIFACT, Builder, DEPENDENCIES};
 use census::{Census, Recent};
@@ -49,6 +50,8 @@ use worker::{Bounds, Recipe, blocking, remove_folder};
 pub struct ProcessBackend {
     config: Arc<ProcessConfig>,
     spawner: Arc<Spawner>,
+    /// One for each worker that there may be.
+    places: Arc<Semaphore>,
     interpreters: Interpreters,
     /// Makes deployments' names different.
     deployments: AtomicU64,
@@ -88,6 +91,7 @@ impl ProcessBackend {
         let interpreters = Interpreters::find(&config, &spawner).await?;
         Ok(Arc::new(Self {
             machine: Arc::new(Recent::new(config.usage_age_max)),
+            places: Arc::new(Semaphore::new(config.workers_max)),
             config: Arc::new(config),
             spawner,
             interpreters,
@@ -168,6 +172,7 @@ impl ProcessBackend {
             artifact: place.join(ARTIFACT),
             dependencies: dependencies.is_dir().then_some(dependencies),
             spawner: Arc::clone(&self.spawner),
+            places: Arc::clone(&self.places),
             bounds: Bounds {
                 deadline_grace: self.config.deadline_grace,
                 exit_wait: self.config.exit_wait,

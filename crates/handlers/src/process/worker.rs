@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tinyfaas_model::{DeployError, FunctionSpec, HandlerId};
 use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::connection::{Connection, Ending, LoadError, load};
@@ -36,6 +37,8 @@ pub(super) struct Recipe {
     pub(super) spawner: Arc<Spawner>,
     /// Whom all workers belong to.
     pub(super) family: Arc<Family>,
+    /// One for each worker that the backend may have.
+    pub(super) places: Arc<Semaphore>,
     pub(super) bounds: Bounds,
 }
 
@@ -82,6 +85,8 @@ struct Process {
     output: Output,
     folder: PathBuf,
     exit_wait: Duration,
+    /// Given back when it is gone.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Recipe {
@@ -97,11 +102,16 @@ impl Recipe {
         stopped: impl Future<Output = ()>,
     ) -> Result<Worker, DeployError> {
         let born = Instant::now();
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            // As many workers as there are places have the files that they take.
+            let source = io::Error::from_raw_os_error(nix::libc::EMFILE);
+            DeployError::Io { what: "starting another handler".into(), source }
+        })?;
         if let Err(source) = self.make_folder(&folder).await {
             remove_folder(folder).await;
             return Err(DeployError::Io { what: "copying the function's folder".into(), source });
         }
-        let (process, socket) = match self.launch(folder.clone(), log).await {
+        let (process, socket) = match self.launch(folder.clone(), log, place).await {
             Ok(started) => started,
             Err(error) => {
                 remove_folder(folder).await;
@@ -161,6 +171,7 @@ impl Recipe {
         &self,
         folder: PathBuf,
         log: &Log,
+        place: OwnedSemaphorePermit,
     ) -> Result<(Process, UnixStream), DeployError> {
         let io = |source| DeployError::Io { what: "making a handler's streams".into(), source };
         let (socket, theirs) = socket_pair().map_err(io)?;
@@ -178,7 +189,8 @@ impl Recipe {
         };
         let child = self.spawner.spawn(launch).await.map_err(deploy_error)?;
         self.family.add(&child);
-        Ok((Process { child, output, folder, exit_wait: self.bounds.exit_wait }, socket))
+        let exit_wait = self.bounds.exit_wait;
+        Ok((Process { child, output, folder, exit_wait, _place: place }, socket))
     }
 
     fn load(&self, folder: &Path, handler: &HandlerId) -> Load {
@@ -400,9 +412,19 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
+/// How often removing a folder is tried while the server is out of files, and how
+/// long between: what has taken them mostly gives them back soon.
+const REMOVE_TRIES: usize = 20;
+const REMOVE_PAUSE: Duration = Duration::from_millis(100);
+
 pub(super) async fn remove_folder(folder: PathBuf) {
-    let path = folder.clone();
-    if let Err(error) = blocking(move || folders::remove(&folder)).await {
-        tracing::warn!("cannot remove {}: {error}; the next start does", path.display());
+    for tries_left in (0..REMOVE_TRIES).rev() {
+        let path = folder.clone();
+        let Err(error) = blocking(move || folders::remove(&path)).await else { return };
+        if tries_left == 0 || error.raw_os_error() != Some(nix::libc::EMFILE) {
+            tracing::warn!("cannot remove {}: {error}; the next start does", folder.display());
+            return;
+        }
+        tokio::time::sleep(REMOVE_PAUSE).await;
     }
 }

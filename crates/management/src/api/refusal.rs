@@ -253,10 +253,12 @@ impl ServerTrouble {
     fn of(error: &io::Error) -> Self {
         const ENFILE: i32 = 23;
         const EMFILE: i32 = 24;
+        // An error that says where it happened has the system's own behind it.
+        let behind = error.source().and_then(|source| source.downcast_ref::<io::Error>());
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
             _ if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => Self::OutOfFiles,
-            _ => Self::Other,
+            _ => behind.map_or(Self::Other, Self::of),
         }
     }
 }

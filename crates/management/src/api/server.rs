@@ -26,6 +26,8 @@ use super::{Api, Surroundings};
 
 /// How long accepting pauses when the system refuses: it is out of files, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often that is told while it lasts.
+const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Learns that the server stops.
 #[derive(Clone)]
@@ -64,6 +66,7 @@ pub async fn serve(
 }
 
 async fn accept(listener: TcpListener, api: Arc<Api>, places: Arc<Semaphore>, mut stop: Stop) {
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = stop.stopped() => return,
@@ -74,7 +77,10 @@ async fn accept(listener: TcpListener, api: Arc<Api>, places: Arc<Semaphore>, mu
                 tokio::spawn(serve_connection(stream, Arc::clone(&api), place, stop.clone()));
             }
             Err(error) => {
-                tracing::warn!(%error, "a management connection was not accepted");
+                if told.is_none_or(|at| at.elapsed() > ACCEPT_TOLD_EVERY) {
+                    tracing::warn!(%error, "management's connections wait, none can be accepted");
+                    told = Some(Instant::now());
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }

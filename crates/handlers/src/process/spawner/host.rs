@@ -36,8 +36,10 @@ const GUARD_PATIENCE: Duration = Duration::from_secs(2);
 /// How often to look for orphans of a killed guard that are still there.
 const STRAYS_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Descriptors kept free for the spawner's own work.
+/// Descriptors kept free for the spawner's own work, where there are enough.
 const SPARE_FILES: u64 = 64;
+/// Else this part of them.
+const SPARE_PART: u64 = 4;
 
 /// The token by which the server's socket is known to epoll; guards have theirs
 /// by their process ids, which are positive.
@@ -118,7 +120,7 @@ impl Host {
             mark: Text(Vec::new()),
             open_files: 0,
             identity: identity_argument()?.map(Rc::new),
-            guards_max: raise_open_files().saturating_sub(SPARE_FILES),
+            guards_max: guards_max(raise_open_files()),
             stopping: false,
         })
     }
@@ -392,6 +394,11 @@ pub(super) fn take_server_socket() -> io::Result<OwnedFd> {
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     Ok(socket)
+}
+
+/// How many guards, each with a descriptor here, so many open files allow.
+fn guards_max(open_files: u64) -> u64 {
+    open_files - SPARE_FILES.min(open_files / SPARE_PART)
 }
 
 /// Raises the soft limit of open files, as each guard takes one here, and says
