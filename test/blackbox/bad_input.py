@@ -46,9 +46,9 @@ class BadInput:
         seen = {"functions": set(self.names())}
         if isinstance(self.server, Server):
             data = self.server.data
-            seen["files"] = {
-                str(path.relative_to(data)) for path in data.rglob("*") if path.relative_to(data).parts[0] != "cache"
-            }
+            # The first level's folders are made when they are needed first.
+            paths = [path.relative_to(data) for path in data.glob("*/**/*")]
+            seen["files"] = {str(path) for path in paths if path.parts[0] != "cache"}
             seen["processes"] = set(self.server.processes())
             seen["open files"] = len(os.listdir(f"/proc/{self.server.pid}/fd"))
         return seen

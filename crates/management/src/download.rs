@@ -5,6 +5,7 @@
 //! proxy settings count. Must not know what the archive is for. A URL may hold
 //! credentials, so errors name its host only.
 
+use std::io;
 use std::time::Duration;
 
 use reqwest::header::LOCATION;
@@ -190,7 +191,9 @@ fn cause(error: reqwest::Error) -> String {
     while let Some(source) = deepest.source() {
         deepest = source;
     }
-    if let Some(rustls::Error::InvalidMessage(_)) = deepest.downcast_ref() {
+    // An I/O error that holds another one passes it over as its source.
+    let held = deepest.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    if let Some(rustls::Error::InvalidMessage(_)) = held.and_then(|held| held.downcast_ref()) {
         return "it does not speak TLS there; is http:// meant?".to_owned();
     }
     deepest.to_string()
