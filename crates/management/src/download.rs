@@ -192,8 +192,11 @@ fn cause(error: reqwest::Error) -> String {
         deepest = source;
     }
     // An I/O error that holds another one passes it over as its source.
-    let held = deepest.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    if let Some(rustls::Error::InvalidMessage(_)) = held.and_then(|held| held.downcast_ref()) {
+    let mut held = deepest;
+    while let Some(inner) = held.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        held = inner;
+    }
+    if let Some(rustls::Error::InvalidMessage(_)) = held.downcast_ref() {
         return "it does not speak TLS there; is http:// meant?".to_owned();
     }
     deepest.to_string()

@@ -216,7 +216,7 @@ class Wicked(BadInput, Case):
         whole = folders.zip_of(FN)
         at = whole.index(b"PK\x01\x02")
         directory = whole[at:-22]
-        for count, offset in ((2**63, at), (5, at), (1, 2**62), (1, at + 1)):
+        for count, offset in ((2**63, at), (5, at), (1, 2**62)):
             with self.subTest(count=count, offset=offset):
                 size = len(directory)
                 end64 = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, count, count, size, offset)

@@ -20,7 +20,7 @@ class Logging(OwnServerCase):
         self.addCleanup(lambda: (folder.joinpath("err").unlink(), folder.rmdir()))
         with open(folder / "err", "wb") as stderr:
             stat = os.fstat(stderr.fileno())
-            environment = {**clean_environment(), "TF_DATA_DIR": "/dev/null/none", "TF_BACKENT": "docker"}
+            environment = {**clean_environment(), "TF_DATA_DIR": "/proc/none", "TF_BACKENT": "docker"}
             environment["JOURNAL_STREAM"] = f"{stat.st_dev}:{stat.st_ino}" if variables.pop("journal", False) else "1:2"
             done = subprocess.run(
                 [binary()], env={**environment, **variables}, stderr=stderr, stdout=subprocess.PIPE, timeout=READY_S, check=False,
@@ -33,7 +33,7 @@ class Logging(OwnServerCase):
     def test_text(self):
         warning, error = self.run_once()
         self.assertRegex(warning, r"^\d{4}-\d\d-\d\dT[0-9:.]+Z  WARN TF_BACKENT is no setting")
-        self.assertRegex(error, r"^tinyfaas: cannot make the data directory /dev/null/none")
+        self.assertRegex(error, r"^tinyfaas: cannot make the data directory /proc/none")
 
     def test_json(self):
         warning, error = map(json.loads, self.run_once(TF_LOG_FORMAT="json"))
@@ -41,7 +41,7 @@ class Logging(OwnServerCase):
         self.assertIn("TF_BACKENT", warning["message"])
         self.assertRegex(warning["timestamp"], r"^\d{4}-\d\d-\d\dT[0-9:.]+Z$")
         self.assertEqual(error["level"], "ERROR")
-        self.assertIn("/dev/null/none", error["message"])
+        self.assertIn("/proc/none", error["message"])
 
     def test_the_journal_gets_levels_and_no_time(self):
         warning, error = self.run_once(journal=True)
