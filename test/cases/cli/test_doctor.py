@@ -39,7 +39,7 @@ class Doctor(CommandLine, OwnServerCase):
         python = subprocess.run(["python3", "--version"], capture_output=True, check=True).stdout.decode().strip()
         self.assertIn(python, checks["python3"]["found"])
         for name in (
-            "python3", "nodejs", "binary", "user namespaces", "namespaces", "cgroup memory", "landlock", "seccomp",
+            "python3", "nodejs", "binary", "user namespaces", "namespaces", "cgroups", "landlock", "seccomp",
             "overlayfs", "open files", "processes", "memory", "data directory", "engine", "running", "configuration",
         ):
             self.assertIn(name, checks)

@@ -81,6 +81,8 @@ pub(super) fn function_flags() -> [Arg; 4] {
             .long("threads")
             .short('t')
             .value_name("N")
+            // So that a negative number is told for what it is.
+            .allow_hyphen_values(true)
             .value_parser(value_parser!(u64).range(1..))
             .help("how many handlers are kept for it [default: by tinyfaas.toml, or 1]"),
         Arg::new("var")

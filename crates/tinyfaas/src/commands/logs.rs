@@ -42,6 +42,8 @@ pub(super) fn command() -> Command {
                 .long("tail")
                 .short('n')
                 .value_name("N")
+                // So that a negative number is told for what it is.
+                .allow_hyphen_values(true)
                 .value_parser(value_parser!(u64))
                 .help("only the last N lines"),
         )

@@ -40,6 +40,7 @@ impl LocalServer {
         let data_dir = tempfile::Builder::new().prefix("tinyfaas-dev-").tempdir();
         let data_dir = data_dir
             .map_err(|error| Failure::failed(format!("cannot make a temporary folder: {error}")))?;
+        let asked = http_port.is_some();
         let http_port = http_port.unwrap_or_else(usual_or_any);
         let mut child = spawn(&data_dir, http_port)?;
         let mut lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
@@ -65,7 +66,7 @@ impl LocalServer {
         let address = Address::parse(&format!("http://localhost:{}", ports["management"]));
         let address = address.map_err(Failure::failed)?;
         let http = ports["http"].as_u64().unwrap_or(0);
-        if http != u64::from(HTTP_PORT) && http_port == 0 {
+        if http_port == 0 && !asked {
             say(format!("port {HTTP_PORT} is taken; this server's is {http}"));
         }
         say(format!("other commands find this server by TINYFAAS_SERVER={address}"));

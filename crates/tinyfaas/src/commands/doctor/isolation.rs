@@ -4,7 +4,7 @@
 //! program. This version does not confine functions yet, and says so.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
@@ -46,7 +46,7 @@ pub(super) fn checks() -> Vec<Check> {
         namespaces("user namespaces", USER, "let a server without root confine functions"),
         namespaces("namespaces", ALL, "hide processes, files and networks from functions"),
     ];
-    checks.extend(cgroups());
+    checks.push(cgroups());
     checks.push(match tinyfaas_handlers::process::landlock_abi() {
         Some(version) => Check::ok(GROUP, "landlock", format!("version {version}")),
         None => Check::missing(
@@ -89,54 +89,57 @@ fn namespaces(name: &str, what: &str, for_what: &str) -> Check {
 }
 
 /// The controllers that bound what functions use.
-fn cgroups() -> Vec<Check> {
-    const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// A controller that is there: its name, its version, whether this user may use it.
+type Controller = (String, u8, bool);
+
+fn cgroups() -> Check {
+    const NAME: &str = "cgroups";
     let cost = format!("{LATER} bound what functions take of processor, memory and processes");
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let (mut found, mut writable) = (Vec::new(), true);
-    let v2 = own.lines().find_map(|line| line.strip_prefix("0::"));
-    if let Some(path) = v2 {
-        // A hybrid host has it beside the first version.
-        for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-            let dir = PathBuf::from(format!("{root}{path}"));
-            let controllers = fs::read_to_string(dir.join("cgroup.controllers"));
-            if let Ok(controllers) = controllers {
-                let here = controllers.split_whitespace().map(str::to_owned);
-                found.extend(here.map(|name| (name, 2)));
-                writable &= access(&dir, Access::WRITE_OK).is_ok();
-                break;
-            }
-        }
+    let found = controllers(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
+    let missing: Vec<&str> = CONTROLLERS
+        .into_iter()
+        .filter(|wanted| !found.iter().any(|(name, ..)| name == wanted))
+        .collect();
+    if !missing.is_empty() {
+        let told = format!("there is none for {}", missing.join(", "));
+        return Check::missing(GROUP, NAME, told, cost);
+    }
+    let shown: Vec<String> =
+        found.iter().map(|(name, version, _)| format!("{name} (version {version})")).collect();
+    let shown = shown.join(", ");
+    if found.iter().all(|(.., usable)| *usable) {
+        return Check::ok(GROUP, NAME, shown);
+    }
+    let told = format!("{shown}, but this user may not use them");
+    Check::missing(GROUP, NAME, told, format!("{cost}; delegate them (systemd: Delegate=yes)"))
+}
+
+/// Those of [`CONTROLLERS`] that this process' own groups have.
+fn controllers(own: &str) -> Vec<Controller> {
+    let usable = |dir: &Path| access(dir, Access::WRITE_OK).is_ok();
+    let mut found: Vec<Controller> = Vec::new();
+    let second = own.lines().find_map(|line| line.strip_prefix("0::"));
+    // A hybrid host has the second version beside the first.
+    let dirs = second.into_iter().flat_map(|path| {
+        ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| format!("{root}{path}"))
+    });
+    for dir in dirs.map(PathBuf::from) {
+        let here = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+        let here = here.split_whitespace().filter(|name| CONTROLLERS.contains(name));
+        found.extend(here.map(|name| (name.to_owned(), 2, usable(&dir))));
     }
     for line in own.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(names), Some(_)) = (fields.next(), fields.next()) else { continue };
-        for name in names.split(',').filter(|name| WANTED.contains(name)) {
-            let dir = PathBuf::from("/sys/fs/cgroup").join(name);
-            if dir.is_dir() {
-                found.push((name.to_owned(), 1));
-                writable &= access(&dir, Access::WRITE_OK).is_ok();
+        let names = line.splitn(3, ':').nth(1).unwrap_or_default().split(',');
+        for name in names.filter(|name| CONTROLLERS.contains(name)) {
+            let dir = Path::new("/sys/fs/cgroup").join(name);
+            if dir.is_dir() && !found.iter().any(|(there, ..)| there == name) {
+                found.push((name.to_owned(), 1, usable(&dir)));
             }
         }
     }
-    WANTED
-        .into_iter()
-        .map(|wanted| {
-            let name = format!("cgroup {wanted}");
-            match found.iter().find(|(name, _)| name == wanted) {
-                Some((_, version)) if writable => {
-                    Check::ok(GROUP, &name, format!("version {version}"))
-                }
-                Some((_, version)) => Check::missing(
-                    GROUP,
-                    &name,
-                    format!("version {version}, but this user may not use it"),
-                    format!("{cost}; delegate it (systemd: Delegate=yes)"),
-                ),
-                None => Check::missing(GROUP, &name, "not there", cost.clone()),
-            }
-        })
-        .collect()
+    found
 }
 
 fn overlayfs() -> Check {
