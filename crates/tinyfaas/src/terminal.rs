@@ -70,7 +70,7 @@ pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
 /// Writes a JSON document to standard output: indented, with a line's end.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
     print(format!("{value:#}\n"))
 }

@@ -131,7 +131,7 @@ fn controllers(own: &str) -> Vec<Controller> {
         found.extend(here.map(|name| (name.to_owned(), 2, usable(&dir))));
     }
     for line in own.lines() {
-        let names = line.splitn(3, ':').nth(1).unwrap_or_default().split(',');
+        let names = line.split(':').nth(1).unwrap_or_default().split(',');
         for name in names.filter(|name| CONTROLLERS.contains(name)) {
             let dir = Path::new("/sys/fs/cgroup").join(name);
             if dir.is_dir() && !found.iter().any(|(there, ..)| there == name) {
