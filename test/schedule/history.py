@@ -25,6 +25,8 @@ class Effect:
     # "read", "write" or "take": that removes what must be there.
     kind: str
     value: Any = ABSENT
+    # Whether a write has found something there; None where that is not known.
+    replaced: Any = None
     # It may as well have done nothing.
     optional: bool = False
     # What it is part of, for who is told.
@@ -39,6 +41,8 @@ class Effect:
             if value is ABSENT:
                 raise ValueError("nothing to take")
             return ABSENT
+        if self.replaced is not None and self.replaced == (value is ABSENT):
+            raise ValueError("another one was there")
         return self.value
 
 
@@ -55,7 +59,7 @@ def impossible(effects, at_first=ABSENT):
             pending.add(number)
             may_be = {_read(effects, {number}, *one) for one in may_be}
             continue
-        may_be = _happened(effects, pending, number, may_be)
+        may_be = _likely(effects, _happened(effects, pending, number, may_be))
         pending.discard(number)
         if not may_be:
             return effect
@@ -89,3 +93,25 @@ def _happened(effects, pending, number, may_be):
                 seen.add(one)
                 to_do.append(one)
     return after
+
+
+def _likely(effects, may_be):
+    """Leaves out what can explain no more than another that is there: with the same
+    value and the same writes done it has fewer reads behind it, or has spent an
+    optional write that the other has still to spend."""
+    if len(may_be) < 2:
+        return may_be
+    alike = {}
+    for value, done in may_be:
+        reads = frozenset(n for n in done if effects[n].kind == "read")
+        spent = frozenset(n for n in done - reads if effects[n].optional)
+        alike.setdefault((value, done - reads - spent), []).append((reads, spent, done))
+    kept = set()
+    for (value, _), ones in alike.items():
+        best = []
+        # The most reads first: only those before can be better.
+        for reads, spent, done in sorted(ones, key=lambda one: (-len(one[0]), len(one[1]))):
+            if not any(reads <= more and fewer <= spent for more, fewer in best):
+                best.append((reads, spent))
+                kept.add((value, done))
+    return kept

@@ -15,6 +15,8 @@ SLACK_S = 0.1
 # The longest wait before a handler is started that dies again and again, and
 # its start on a machine that is busy.
 BACKOFF_S = 30 + 15
+# How long a request may lie in the server's sockets before it is heard.
+HEARD_S = 5
 # How long handlers cannot be started when the process died that starts them.
 MURDER_S = 5
 BAD_UPLOADS = {
@@ -22,6 +24,7 @@ BAD_UPLOADS = {
     "no zip": 400, "empty zip": 422, "not JSON": 400, "environment": 422, "threads": 422, "name": 422,
     "url gone": 502, "url no zip": 422, "subfolder": 422,
 }
+EVENTS = ["queued", "unpacking", "building", "starting", "ready"]
 # How many of a name's last operations are shown with what is wrong.
 SHOWN = 25
 
@@ -88,9 +91,10 @@ class _Judge:
         lines += [f"    {other}" for other in around[-SHOWN:]]
         self.complaints.append("\n".join(lines))
 
-    def _effect(self, record, kind, value=ABSENT, name=None, end=None, optional=False):
+    def _effect(self, record, kind, value=ABSENT, name=None, end=None, optional=False, replaced=None):
         end = record.end if end is None else end
-        self.effects[name or record.operation.name].append(Effect(record.start, end, kind, value, optional, record))
+        effect = Effect(record.start, end, kind, value, replaced, optional, record)
+        self.effects[name or record.operation.name].append(effect)
 
     def _overlapping(self, records, record):
         return [other for other in records if other is not record and other.start <= record.end and other.end >= record.start]
@@ -110,6 +114,19 @@ class _Judge:
             self._effect(record, "read", PRESENT if name in names else ABSENT, name)
         return None
 
+    def _look(self, record):
+        status = record.answer.status if record.answer else 0
+        if status not in (200, 404):
+            return "a function was not shown"
+        self._effect(record, "read", PRESENT if status == 200 else ABSENT)
+        return None
+
+    def _state(self, record):
+        status = record.answer.status if record.answer else 0
+        if status == 503 and self._after_murder(record, MURDER_S):
+            return None
+        return None if status == 200 else "the server does not tell how it is"
+
     def _logs(self, record):
         status = record.answer.status if record.answer else 0
         if status == 404 and record.operation.name:
@@ -120,11 +137,11 @@ class _Judge:
     def _wipe(self, record):
         for name in plan.NAMES:
             self._effect(record, "write", ABSENT, name)
-        return None if record.answer and record.answer.status == 200 else "wiping failed"
+        return None if record.answer and record.answer.status in (200, 204) else "wiping failed"
 
     def _delete(self, record):
         status = record.answer.status if record.answer else 0
-        if status == 200:
+        if status in (200, 204):
             self._effect(record, "take")
         elif status == 404:
             self._effect(record, "read", ABSENT)
@@ -135,13 +152,20 @@ class _Judge:
     def _upload(self, record):
         version = record.operation.details["version"]
         if record.instead == "left":
-            # It may have been heard, and be carried out until its name's next turn.
-            self._effect(record, "write", version, end=float("inf"), optional=True)
+            # It may have been heard, and be carried out until a later turn is over.
+            later = (
+                other.end for other in self.by_name[record.operation.name]
+                if other.start > record.end + HEARD_S and other.answer
+                and (other.operation.what == "delete" or other.operation.what == "upload" and other.answer.status in (200, 201))
+            )
+            self._effect(record, "write", version, end=min(later, default=float("inf")), optional=True)
             return None
         status = record.answer.status if record.answer else 0
-        if status == 200:
-            self._effect(record, "write", version)
-            return None
+        if status in (200, 201):
+            told = record.operation.details["by"] in ("put", "stream")
+            self._effect(record, "write", version, replaced=status == 200 if told else None)
+            events = [event["event"] for event in record.events if event["event"] != "output"]
+            return None if not events or events == EVENTS else f"an upload went by {events}"
         if self._after_murder(record, MURDER_S):
             return None
         return self._no_slot(record) if status == 503 else "a good upload failed"

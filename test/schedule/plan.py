@@ -111,8 +111,8 @@ class _Dice:
 
     def any(self, at, name):
         what, = self.dice.choices(
-            ("call", "accept", "upload", "bad upload", "delete", "list", "logs", "wipe"),
-            (60, 16, 6, 3, 1, 5, 4, 0.06),
+            ("call", "accept", "upload", "bad upload", "delete", "list", "look", "logs", "state", "wipe"),
+            (60, 16, 6, 3, 1, 5, 3, 4, 1, 0.06),
         )
         if what == "call":
             self.add(at, what, name, self.call(name))
@@ -125,9 +125,16 @@ class _Dice:
         elif what == "logs":
             self.add(at, what, self.dice.choice((name, name, "")))
         elif what in ("list", "wipe"):
-            self.add(at, what)
+            self.add(at, what, "", self.api())
+        elif what == "state":
+            self.add(at, what, "", {"of": self.dice.choice(("/healthz", "/readyz", "/v1/server", "/v1/calls"))})
+        elif what == "delete":
+            self.add(at, what, name, self.api())
         else:
             self.add(at, what, name)
+
+    def api(self):
+        return {"by": self.dice.choice(("call", "v1"))}
 
     def call(self, name):
         details = self.asked(name)
@@ -149,6 +156,7 @@ class _Dice:
         details["then"], = self.dice.choices(("wait", "poll", "forget", "cancel"), (4, 2, 1, 2))
         if details["then"] == "cancel":
             details["after"] = round(self.dice.choice((0, 0.05, 0.5)), 2)
+            details |= self.api()
         return details
 
     def asked(self, name):
@@ -178,7 +186,7 @@ class _Dice:
         details = {
             "environment": self.dice.choice(functions.ENVIRONMENTS),
             "threads": self.dice.choice((1, 1, 2, 3)),
-            "by": self.dice.choice(("zip", "zip", "url")),
+            "by": self.dice.choice(("zip", "zip", "url", "put", "stream")),
         }
         if self.dice.random() < 0.06:
             details["leaves after"] = round(self.dice.choice((0, 0.05, 0.3)), 2)

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+import urllib.parse
 from dataclasses import dataclass, field
 
 from blackbox.server import LocalSite, sends
@@ -39,6 +40,8 @@ class Record:
     token: str = ""
     # The whole reply to a call; its beginning is all that is shown.
     result: Answer = None
+    # What was told of an upload as it went.
+    events: list = field(default_factory=list)
 
     def __str__(self):
         said = self.instead
@@ -47,7 +50,7 @@ class Record:
                 retry = " retry-after" if "retry-after" in answer.headers else ""
                 said += f" {answer.status}{retry} {answer.text[:160]!r}"
         if self.state:
-            said += " " + ", ".join(f"{key} {self.state[key]}" for key in ("state", "waited_ms", "ran_ms", "problem"))
+            said += " " + ", ".join(f"{key} {self.state[key]}" for key in self.state if key in ("state", "waited_ms", "ran_ms", "problem"))
         return f"{self.start:8.3f} to {self.end:8.3f} s  {self.operation}  ->{said and ' '}{said.strip()}"
 
 
@@ -121,12 +124,16 @@ class Player:
 
     # Managing
 
-    async def _manage(self, method, path, body=b""):
+    async def _manage(self, method, path, body=b"", headers=()):
         connection = await Connection.open(self.management)
         try:
-            return await connection.exchange(method, path, body)
+            return await connection.exchange(method, path, body, headers)
         finally:
             connection.abort()
+
+    async def load(self):
+        """What the server says of how busy it is."""
+        return json.loads((await self._manage("GET", "/v1/server")).body)["load"]
 
     async def _murder(self, record, _):
         spawner = remains.spawner(self.server)
@@ -134,18 +141,33 @@ class Player:
             os.kill(spawner, signal.SIGKILL)
             record.instead = f"process {spawner}"
 
-    async def _list(self, record, _):
-        record.answer = await self._manage("GET", "/list")
+    async def _list(self, record, operation):
+        if operation.details.get("by") != "v1":
+            record.answer = await self._manage("GET", "/list")
+            return
+        answer = await self._manage("GET", "/v1/functions")
+        functions = json.loads(answer.body)["functions"] if answer.status == 200 else []
+        record.answer = Answer(answer.status, answer.headers, "\n".join(one["name"] for one in functions).encode())
+
+    async def _look(self, record, operation):
+        record.answer = await self._manage("GET", "/v1/functions/" + operation.name)
+
+    async def _state(self, record, operation):
+        record.answer = await self._manage("GET", operation.details["of"])
 
     async def _logs(self, record, operation):
         query = f"?name={operation.name}" if operation.name else ""
         record.answer = await self._manage("GET", "/logs" + query)
         record.answer.body = record.answer.body[:1000]
 
-    async def _wipe(self, record, _):
-        record.answer = await self._manage("POST", "/wipe")
+    async def _wipe(self, record, operation):
+        by_v1 = operation.details.get("by") == "v1"
+        record.answer = await self._manage(*(("DELETE", "/v1/functions") if by_v1 else ("POST", "/wipe")))
 
     async def _delete(self, record, operation):
+        if operation.details.get("by") == "v1":
+            record.answer = await self._manage("DELETE", "/v1/functions/" + operation.name)
+            return
         body = json.dumps({"name": operation.name}).encode()
         record.answer = await self._manage("POST", "/delete", body)
 
@@ -154,7 +176,9 @@ class Player:
         environment = details["environment"]
         archive = functions.archive(environment, details["version"])
         request = {"name": operation.name, "env": environment, "threads": details["threads"], "envs": [f"MARKS={self.marks}"]}
-        if details["by"] == "url":
+        if details["by"] in ("put", "stream"):
+            await self._put(record, archive)
+        elif details["by"] == "url":
             path = f"/{details['version']}.zip"
             self._archives[path] = sends(archive)
             await self._deploy(record, "/uploadURL", {**request, "url": self._site.url + path})
@@ -162,6 +186,24 @@ class Player:
                 del self._archives[path]
         else:
             await self._deploy(record, "/upload", {**request, "zip": base64.b64encode(archive).decode()})
+
+    async def _put(self, record, archive):
+        details = record.operation.details
+        query = {"env": details["environment"], "threads": details["threads"], "envs": f"MARKS={self.marks}"}
+        path = f"/v1/functions/{record.operation.name}?{urllib.parse.urlencode(query)}"
+        headers = [("Content-Type", "application/zip")]
+        if details["by"] == "stream":
+            headers.append(("Accept", "application/x-ndjson"))
+        if "leaves after" in details:
+            await self._leave(record, self.management, path, archive, details["leaves after"], headers, method="PUT")
+            return
+        answer = await self._manage("PUT", path, archive, headers)
+        if details["by"] == "stream" and answer.status == 200:
+            record.events = [json.loads(line) for line in answer.body.splitlines()]
+            last = record.events[-1]
+            replaced = 200 if last.get("replaced") else 201
+            answer.status = replaced if last["event"] == "ready" else last["status"]
+        record.answer = answer
 
     async def _deploy(self, record, path, request):
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
@@ -203,10 +245,10 @@ class Player:
                 request["subfolder_path"] = "not/there"
         await self._deploy(record, path, request)
 
-    async def _leave(self, record, port, path, body, after, headers=(), cut=None):
+    async def _leave(self, record, port, path, body, after, headers=(), cut=None, method="POST"):
         connection = await Connection.open(port)
         try:
-            await connection.send("POST", path, body, headers, cut)
+            await connection.send(method, path, body, headers, cut)
             await asyncio.sleep(after)
         finally:
             connection.abort()
@@ -265,7 +307,10 @@ class Player:
         accepted = self.now()
         if then == "cancel":
             await asyncio.sleep(operation.details["after"])
-            record.result = await self._gateway("DELETE", location)
+            if operation.details["by"] == "v1":
+                record.result = await self._manage("DELETE", location.replace("/.tinyfaas/", "/v1/"))
+            else:
+                record.result = await self._gateway("DELETE", location)
             if record.result.status == 200:
                 record.state = json.loads(record.result.body)
                 return

@@ -84,6 +84,7 @@ async def _whole(server, seed, seconds, rate, room, say):
             player.close()
         await _quiet(server, before)
         await _forgotten(player)
+        await _idle(player)
         _right(judge_marks(player.records, player.marks, server.output()))
         held.append(remains.memory(server))
         took = time.monotonic() - began
@@ -176,6 +177,19 @@ async def _forgotten(player):
             raise Wrong(f"not forgotten after {plan.KEEP_S + QUIET_S} s: {player.accepted[-1]}")
         else:
             await asyncio.sleep(0.1)
+
+
+async def _idle(player):
+    """Nothing is held or waited for any more, by the server's own count."""
+    ends = time.monotonic() + QUIET_S
+    while True:
+        load = await player.load()
+        busy = {what: load[what] for what in ("waiting", "accepted_waiting", "held_bytes", "result_bytes") if load[what]["taken"]}
+        if not busy:
+            return
+        if time.monotonic() > ends:
+            raise Wrong(f"the server says that it is busy still: {busy}")
+        await asyncio.sleep(0.05)
 
 
 def _stops(server, say):

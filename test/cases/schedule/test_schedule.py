@@ -60,6 +60,9 @@ class Judging(unittest.TestCase):
         self.check([upload(0, 1, "v1"), delete(2, 3), sees(4, 5, PRESENT)], False)
         self.check([delete(0, 1)], False)
         self.check([upload(0, 1, "v1"), delete(2, 3), delete(4, 5)], False)
+        self.check([upload(0, 1, "v1", replaced=False), upload(2, 3, "v2", replaced=True)], True)
+        self.check([upload(0, 1, "v1"), upload(2, 3, "v2", replaced=False)], False)
+        self.check([upload(0, 1, "v1", replaced=True)], False)
 
     def test_at_the_same_time(self):
         both = [upload(0, 3, "v1"), upload(0, 3, "v2")]
