@@ -132,8 +132,8 @@ class Player:
             connection.abort()
 
     async def load(self):
-        """What the server says of how busy it is."""
-        return json.loads((await self._manage("GET", "/v1/server")).body)["load"]
+        """What the server says of how busy it is; None where it does not."""
+        return json.loads((await self._manage("GET", "/v1/server")).body).get("load")
 
     async def _murder(self, record, _):
         spawner = remains.spawner(self.server)

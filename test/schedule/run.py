@@ -84,7 +84,7 @@ async def _whole(server, seed, seconds, rate, room, say):
             player.close()
         await _quiet(server, before)
         await _forgotten(player)
-        await _idle(player)
+        await _idle(player, say)
         _right(judge_marks(player.records, player.marks, server.output()))
         held.append(remains.memory(server))
         took = time.monotonic() - began
@@ -179,11 +179,14 @@ async def _forgotten(player):
             await asyncio.sleep(0.1)
 
 
-async def _idle(player):
+async def _idle(player, say):
     """Nothing is held or waited for any more, by the server's own count."""
     ends = time.monotonic() + QUIET_S
     while True:
         load = await player.load()
+        if load is None:
+            say("not checked: the server does not tell how busy it is")
+            return
         busy = {what: load[what] for what in ("waiting", "accepted_waiting", "held_bytes", "result_bytes") if load[what]["taken"]}
         if not busy:
             return
