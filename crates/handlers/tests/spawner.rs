@@ -40,6 +40,7 @@ const TESTS: &[Test] = &[
     ("a_killed_guard_costs_its_tree_only", a_killed_guard_costs_its_tree_only),
     ("a_stopped_guard_is_overcome", a_stopped_guard_is_overcome),
     ("a_killed_spawner_is_started_anew", a_killed_spawner_is_started_anew),
+    ("a_stopped_guard_does_not_outlive_the_spawner", a_stopped_guard_does_not_outlive_the_spawner),
     ("a_spawner_that_dies_again_and_again_is_given_up", a_spawner_is_given_up),
     ("nothing_outlives_a_killed_server", nothing_outlives_a_killed_server),
     ("shutdown_leaves_nothing", shutdown_leaves_nothing),
@@ -398,6 +399,18 @@ fn a_killed_spawner_is_started_anew() {
     let (again, _output) = bench.sh("exit 7");
     assert_eq!(bench.wait(again.wait()), Exit::Code(7));
     assert_ne!(bench.spawner.pid(), Some(first));
+    bench.finish();
+}
+
+fn a_stopped_guard_does_not_outlive_the_spawner() {
+    let bench = Bench::start();
+    let (child, output) = bench.sh(&format!("{DAEMONISE} sleep 1000"));
+    let (daemon, guard) = (lines(&output, 1).remove(0), guard_of(&child));
+    kill(guard.parse::<i32>().unwrap(), Signal::STOP);
+    kill(i32::try_from(bench.spawner.pid().unwrap()).unwrap(), Signal::KILL);
+    assert_eq!(bench.wait(child.wait()), Exit::SpawnerLost);
+    eventually("the guard is gone", || !is_alive(&guard));
+    assert!(!is_alive(&daemon), "the daemon outlived the spawner");
     bench.finish();
 }
 

@@ -15,7 +15,9 @@ use nix::sys::time::TimeValLike;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::SendFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitStatus, getpid, set_child_subreaper, setsid};
+use rustix::process::{
+    Pid, WaitStatus, getpid, set_child_subreaper, set_parent_process_death_signal, setsid,
+};
 
 use super::super::sys::{self, SingleThreaded};
 use super::steps::{self, Plan, Step, StepError};
@@ -113,6 +115,9 @@ fn settle(plan: &Plan, control: &OwnedFd) -> io::Result<()> {
     keep.extend(plan.socket.as_ref().map(AsRawFd::as_raw_fd));
     sys::close_all_but(3, &keep)?;
     setsid()?;
+    // A function may have stopped it, and a stopped guard would not see the
+    // spawner's end. The control socket tells one that died before this.
+    set_parent_process_death_signal(Some(rustix::process::Signal::CONT))?;
     set_child_subreaper(Some(getpid()))?;
     rustix::thread::set_name(c"tinyfaas-guard")?;
     Ok(())
