@@ -81,7 +81,9 @@ class Connection:
         for line in head[1:]:
             name, _, value = line.partition(":")
             headers.setdefault(name.lower(), value.strip())
-        if headers.get("transfer-encoding", "").lower() == "chunked":
+        if status == 204:
+            body = b""
+        elif headers.get("transfer-encoding", "").lower() == "chunked":
             body = await self._chunks()
         elif "content-length" in headers:
             body = await self._reader.readexactly(int(headers["content-length"]))

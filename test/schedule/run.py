@@ -30,6 +30,7 @@ from schedule.play import Player  # noqa: E402
 # How long what has been asked for may take to be all done, and what was left to
 # be gone.
 QUIET_S = 40
+QUIET_SAID_S = 5
 STOP_S = 8
 # A second is promised; the machine may be busy with others.
 IDLE_STOP_S = 1.5
@@ -82,7 +83,7 @@ async def _whole(server, seed, seconds, rate, room, say):
             await _ends(server, player, room)
         finally:
             player.close()
-        await _quiet(server, before)
+        await _quiet(server, before, say)
         await _forgotten(player)
         await _idle(player, say)
         _right(judge_marks(player.records, player.marks, server.output()))
@@ -153,14 +154,18 @@ def _right(complaints):
         raise Wrong("\n\n".join(complaints[:COMPLAINTS_SHOWN]) + more)
 
 
-async def _quiet(server, before):
+async def _quiet(server, before, say):
     """Waits until there is what was there before, and nothing else."""
-    ends = time.monotonic() + QUIET_S
+    began, now = time.monotonic(), before
+    ends = began + QUIET_S
     while True:
+        last = now
         if server.process.poll() is not None:
             raise Wrong(f"the server ended with {server.process.returncode}")
         now = remains.look(server)
         if now == before:
+            if time.monotonic() - began > QUIET_SAID_S:
+                say(f"quiet only after {time.monotonic() - began:.1f} s; the last to go: {last.less(before)}")
             return
         if time.monotonic() > ends:
             raise Wrong(f"left after {QUIET_S} s: {now.less(before)}")
