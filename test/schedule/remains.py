@@ -45,7 +45,7 @@ def look(server):
     children = _children()
     spawner = _spawner(server, children)
     known = {server.pid, spawner}
-    below = _below(server.pid, children) | set(server.processes())
+    below = _below(server.pid, children) | set(server.processes()) | set(strays(server))
     processes = tuple(sorted(command_line(pid) for pid in below - known))
     return Remains(
         processes,
@@ -53,6 +53,30 @@ def look(server):
         _descriptors(spawner) if spawner else Counter(),
         _files(server.data),
     )
+
+
+def strays(server):
+    """Guards of the server's program that no spawner has any more."""
+    program = os.stat(server.program)
+    found = []
+    for parent, children in _children().items():
+        if _name(parent) == "tinyfaas-spawn":
+            continue
+        for pid in children:
+            try:
+                own = os.stat(f"/proc/{pid}/exe")
+            except OSError:
+                continue
+            if _name(pid) == "tinyfaas-guard" and (own.st_dev, own.st_ino) == (program.st_dev, program.st_ino):
+                found.append(pid)
+    return found
+
+
+def _name(pid):
+    try:
+        return Path("/proc", str(pid), "comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def memory(server):
