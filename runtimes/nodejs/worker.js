@@ -49,6 +49,8 @@ function main () {
   } catch (error) {
     leave(70, `file descriptor 3 is no socket: this program is started by the tinyFaaS server (${error.message})`)
   }
+  // What is printed must not pile up here while the loop is busy, nor go with the process.
+  for (const log of [process.stdout, process.stderr]) log._handle?.setBlocking?.(true)
   process.on('uncaughtException', onUncaught)
   process.on('unhandledRejection', onUnhandled)
   // A function that ends the process takes no finished reply of others with it.

@@ -11,6 +11,7 @@ mod error;
 pub mod fuzzing;
 mod head_copy;
 mod hop;
+mod refusal;
 mod reply;
 mod request;
 mod socket;
@@ -45,6 +46,7 @@ use tokio::time::{sleep, timeout};
 
 use self::body::RequestBody;
 use self::error::{CallError, Manner, Refused};
+use self::refusal::HeadLimits;
 use self::reply::{Deadline, Ending, ReplyBody};
 use self::request::{CALL_ID, Seen};
 use self::socket::Socket;
@@ -141,9 +143,11 @@ fn refuse(http: &Http, mut stream: TcpStream, refusal: OwnedSemaphorePermit) {
         let body = "the server has as many connections as it may have; try again later\n";
         let text = format!(
             "HTTP/1.1 503 Service Unavailable\r\nretry-after: {}\r\ncontent-length: {}\r\n\
-             content-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n{body}",
+             content-type: text/plain; charset=utf-8\r\n{CALL_ID}: {}\r\nconnection: close\r\n\r\n\
+             {body}",
             wait.to_str().unwrap_or("1"),
             body.len(),
+            CallId::random(),
         );
         let told = async {
             stream.write_all(text.as_bytes()).await?;
@@ -191,7 +195,7 @@ async fn serve(
     entry: Entry,
 ) {
     let activity = &entry.activity;
-    let io = TokioIo::new(Socket::new(stream, Arc::clone(activity)));
+    let io = TokioIo::new(Socket::new(stream, Arc::clone(activity), HeadLimits::of(&http.config)));
     let service = service_fn(|request| {
         let call = activity.call();
         let (http, activity) = (Arc::clone(&http), Arc::clone(activity));

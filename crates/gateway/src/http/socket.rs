@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::refusal::{self, HeadLimits};
 use super::watch::Activity;
 
 /// How an HTTP/2 connection starts (RFC 9113, section 3.4). Until all of it has
@@ -27,12 +28,40 @@ pub(super) struct Socket {
     activity: Arc<Activity>,
     /// What of the HTTP/2 preface must still come; None once that is decided.
     preface: Option<&'static [u8]>,
+    limits: HeadLimits,
+    /// What is to be written in the place of hyper's own words.
+    instead: Vec<u8>,
     shut: bool,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, preface: Some(H2_PREFACE), shut: false }
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, limits: HeadLimits) -> Self {
+        let instead = Vec::new();
+        Self { stream, activity, preface: Some(H2_PREFACE), limits, instead, shut: false }
+    }
+
+    /// Whether these bytes are a refusal of hyper's, which is then told in words.
+    fn is_refusal(&mut self, bytes: &[u8]) -> bool {
+        if !bytes.starts_with(b"HTTP/1.1 4") || !self.activity.reads_a_head() {
+            return false;
+        }
+        match refusal::in_words(bytes, self.limits) {
+            Some(words) => {
+                self.instead = words;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.instead.is_empty() {
+            let wrote = Pin::new(&mut self.stream).poll_write(cx, &self.instead);
+            self.activity.wrote(wrote.is_pending());
+            let count = ready!(wrote)?;
+            self.instead.drain(..count);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn note(&mut self, bytes: &[u8]) {
@@ -80,6 +109,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_refusal(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.activity.wrote(wrote.is_pending());
         wrote
@@ -90,6 +122,11 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = bufs
+            && self.is_refusal(only)
+        {
+            return Poll::Ready(Ok(only.len()));
+        }
         let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.activity.wrote(wrote.is_pending());
         wrote
@@ -100,6 +137,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -108,6 +146,7 @@ impl AsyncWrite for Socket {
     /// overtake the reply (RFC 9112, section 9.6).
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        ready!(this.poll_instead(cx))?;
         if !this.shut {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
             this.shut = true;

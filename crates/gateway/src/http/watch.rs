@@ -294,6 +294,11 @@ impl Activity {
         !self.is_h2() && (self.unread.load(Ordering::Relaxed) || self.head.lock().is_partial())
     }
 
+    /// Whether bytes of a head have come that has not become a call.
+    pub(super) fn reads_a_head(&self) -> bool {
+        !self.is_h2() && self.head.lock().is_partial()
+    }
+
     /// The reply is out; what still comes in is thrown away.
     pub(super) fn linger(&self) {
         if self.lingering_since.load(Ordering::Relaxed) == NEVER {

@@ -30,8 +30,11 @@ async fn header_lines_are_counted() {
         let lines = "a: b\r\n".repeat(lines - 1);
         let mut client = server.connect().await;
         client.send(format!("GET /f HTTP/1.1\r\nhost: h\r\n{lines}\r\n")).await;
-        assert_eq!(client.response().await.status, status);
+        let response = client.response().await;
+        assert_eq!(response.status, status);
         if status != 200 {
+            assert!(response.text().contains("more than the 100 lines"), "{}", response.text());
+            assert!(response.header("x-tinyfaas-call-id").is_some());
             client.ended().await;
         }
     }
