@@ -156,7 +156,7 @@ fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
         Kind::Duration => "a text such as \"30s\", or a number of seconds",
         Kind::Bytes => "a text such as \"64MiB\", or a number of bytes",
         Kind::Addresses | Kind::Names => "a text or a list of texts",
-        Kind::Text | Kind::Choice(_) => "a text",
+        Kind::Text | Kind::User | Kind::Choice(_) => "a text",
     };
     Err(format!("{} is {found}; it must be {wanted}", setting.name))
 }

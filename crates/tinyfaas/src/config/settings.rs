@@ -95,7 +95,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "which backend runs the handlers (docker is not built yet)"),
     setting(SERVER, DATA_DIR, "TF_DATA_DIR", "", Kind::Text,
         "the one directory of the server (root: /var/lib/tinyfaas, else ~/.local/state/tinyfaas)"),
-    setting(SERVER, "user", "TF_USER", "", Kind::Text,
+    setting(SERVER, "user", "TF_USER", "", Kind::User,
         "the user as whom server and functions run when root starts the server; empty: as whoever starts it"),
     setting(SERVER, "log-level", "TF_LOG", "info",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),

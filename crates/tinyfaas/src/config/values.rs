@@ -27,8 +27,10 @@ pub(crate) enum Kind {
     Count,
     /// Any text.
     Text,
-    /// Names, separated by commas.
+    /// Host names, separated by commas.
     Names,
+    /// A user's name or number.
+    User,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -75,6 +77,7 @@ impl Kind {
             }
             Self::Text => Ok(Value::Text(text.to_owned())),
             Self::Names => names(text).map(Value::Text),
+            Self::User => user(text).map(Value::Text),
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(words) => Err(format!("use one of: {}", words.join(", "))),
         }
@@ -116,6 +119,16 @@ fn names(text: &str) -> Result<String, String> {
     wrong.map_or(Ok(text.to_owned()), |name| {
         Err(format!("{name:?} is no host name; give names such as faas.example, without a port"))
     })
+}
+
+/// What useradd takes for a name, and numbers; whether there is such a user is
+/// found out at start.
+fn user(text: &str) -> Result<String, String> {
+    let in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '$');
+    if text.starts_with('-') || !text.chars().all(in_names) {
+        return Err("no user has such a name; give a user's name or number".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
@@ -181,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn host_names() {
+    fn names_of_hosts_and_users() {
         let text = |text: &str| Some(Value::Text(text.to_owned()));
         check(Kind::Names, "", text(""));
         check(Kind::Names, "faas.example, my_box-2,", text("faas.example, my_box-2,"));
@@ -189,6 +202,9 @@ mod tests {
         check(Kind::Names, "http://faas.example", None);
         check(Kind::Names, "a b", None);
         check(Kind::Text, "/srv/\u{fffd}", None);
+        check(Kind::User, "tiny_faas-1", text("tiny_faas-1"));
+        check(Kind::User, "a b", None);
+        check(Kind::User, "/root", None);
     }
 
     #[test]
