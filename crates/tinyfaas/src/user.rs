@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, setegid, seteuid};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chownat, fstat, openat};
+use rustix::process::{parent_process_death_signal, set_parent_process_death_signal};
 use tinyfaas_handlers::process::spawner::Identity;
 
 /// A user whom the server changes to.
@@ -113,13 +114,15 @@ impl OwnUser {
     /// # Errors
     /// The rights cannot be changed.
     pub(crate) fn acting<T>(&self, act: impl FnOnce() -> T) -> io::Result<T> {
-        let (uid, gid) = (Uid::effective(), Gid::effective());
-        setegid(Gid::from_raw(self.identity.gid))?;
-        seteuid(Uid::from_raw(self.identity.uid))?;
-        let outcome = act();
-        seteuid(uid)?;
-        setegid(gid)?;
-        Ok(outcome)
+        tied_as_before(|| {
+            let (uid, gid) = (Uid::effective(), Gid::effective());
+            setegid(Gid::from_raw(self.identity.gid))?;
+            seteuid(Uid::from_raw(self.identity.uid))?;
+            let outcome = act();
+            seteuid(uid)?;
+            setegid(gid)?;
+            Ok(outcome)
+        })
     }
 
     /// Makes a folder that is missing and this user's alone; those above it are
@@ -196,7 +199,7 @@ impl OwnUser {
     /// # Errors
     /// The system's; the process must end then.
     pub(crate) fn become_it(&self) -> anyhow::Result<()> {
-        self.identity.assume(&self.home).with_context(|| {
+        tied_as_before(|| self.identity.assume(&self.home)).with_context(|| {
             format!(
                 "cannot change to {} (TF_USER), which root of a container may lack the \
                      capabilities SETUID and SETGID for",
@@ -204,6 +207,15 @@ impl OwnUser {
             )
         })
     }
+}
+
+/// A change of user forgets which signal this process gets when its parent ends;
+/// whoever asked for it still wants it.
+fn tied_as_before<T>(change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let signal = parent_process_death_signal()?;
+    let outcome = change()?;
+    set_parent_process_death_signal(signal)?;
+    Ok(outcome)
 }
 
 #[cfg(test)]

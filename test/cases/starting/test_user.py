@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import unittest
 
 from blackbox.case import OwnServerCase, need_environment, need_pip
@@ -44,6 +45,15 @@ def fn(input, headers):
         "write the server's memory": tried(lambda: open(f"/proc/{server}/mem", "wb")),
         "become root": tried(lambda: os.setuid(0)),
     })
+"""
+
+
+# Starts a server that shall end with it, and waits.
+STARTER = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.argv[1], "serve", "--end-with", str(os.getpid())], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(child.pid, flush=True)
+sys.stdin.read()
 """
 
 
@@ -153,6 +163,22 @@ class OwnUser(OwnServerCase):
         self.assertEqual(status(server.pid, "Groups"), [])
         self.answers(self.script("#!/bin/sh\nid -u\n"), "3999999999\n")
         self.ends_clean(server)
+
+    def test_it_ends_with_whoever_asked_for_that(self):
+        # As a shell would that starts it and must not leave it behind.
+        data = self.open_folder() / "data"
+        server = self.prepare(data, TF_USER=NAME)
+        parent = subprocess.Popen(
+            [sys.executable, "-c", STARTER, server.program], env=server.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        self.addCleanup(lambda: (parent.kill(), parent.communicate()))
+        pid = int(parent.stdout.readline())
+        self.addCleanup(lambda: alive(pid) and os.kill(pid, signal.SIGKILL))
+        self.eventually((data / "ports.json").exists, what="ready")
+        self.assertEqual(status(pid, "Uid"), [str(NOBODY)] * 4)
+        parent.kill()
+        self.eventually(lambda: alive(pid), lambda there: not there, "ended")
+        self.eventually((data / "ports.json").exists, lambda there: not there, "an orderly end")
 
     def test_make_clean_leaves_it_alone(self):
         server = self.start_as_user()
