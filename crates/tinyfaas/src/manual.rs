@@ -23,6 +23,9 @@ const SHELL: &str = "shell";
 const SHELLS: [(&str, Shell); 3] =
     [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 
+/// How many flags a synopsis names one by one.
+const SYNOPSIS_FLAGS_MAX: usize = 12;
+
 const MAN_EXAMPLES: &str = "\
 Examples:
   tinyfaas man | man -l -               read the manual without installing it
@@ -91,9 +94,28 @@ fn completions_of(shell: &str, mut whole: Command) -> Vec<u8> {
 }
 
 fn page(command: Command) -> io::Result<Vec<u8>> {
+    let synopsis = short_synopsis(&command);
     let mut text = Vec::new();
     Man::new(command).render(&mut text)?;
-    Ok(text)
+    let Some(synopsis) = synopsis else { return Ok(text) };
+    let whole = String::from_utf8(text).map_err(io::Error::other)?;
+    let sections = whole.split_once(".SH SYNOPSIS\n").and_then(|(before, rest)| {
+        rest.split_once(".SH DESCRIPTION\n").map(|(_, after)| (before, after))
+    });
+    let (before, after) = sections.expect("a page has both, and a test asks for them");
+    Ok(format!("{before}.SH SYNOPSIS\n{synopsis}\n.SH DESCRIPTION\n{after}").into_bytes())
+}
+
+/// What stands in the synopsis of a command with more flags than anybody would
+/// read there.
+fn short_synopsis(command: &Command) -> Option<String> {
+    let flags = command.get_opts().filter(|flag| !flag.is_hide_set()).count();
+    if flags <= SYNOPSIS_FLAGS_MAX {
+        return None;
+    }
+    let name = command.get_bin_name().unwrap_or(command.get_name());
+    let commands = if command.has_subcommands() { " [\\fICOMMAND\\fR]" } else { "" };
+    Some(format!("\\fB{name}\\fR [\\fIOPTIONS\\fR]{commands}"))
 }
 
 /// A page for the program and one for each command, however deep.
@@ -123,6 +145,8 @@ mod tests {
         write_pages(directory.path(), cli::command()).expect("written");
         let main = fs::read_to_string(directory.path().join("tinyfaas.1")).expect("there");
         assert!(main.contains(".TH tinyfaas 1"), "{main}");
+        let synopsis = "\\fBtinyfaas\\fR [\\fIOPTIONS\\fR] [\\fICOMMAND\\fR]\n.SH DESCRIPTION";
+        assert!(main.contains(synopsis), "{main}");
         let commands = cli::command();
         for command in commands.get_subcommands().filter(|command| !command.is_hide_set()) {
             let name = command.get_name();
