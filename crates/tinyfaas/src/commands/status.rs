@@ -53,26 +53,38 @@ pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
 }
 
 /// Keys and values, a line each; a value of several lines is indented.
-struct Facts(String);
+struct Facts {
+    title: String,
+    facts: Vec<(String, String)>,
+}
 
 impl Facts {
-    fn new(title: &str) -> Self {
-        Self(format!("{title}\n"))
+    fn new(title: String) -> Self {
+        Self { title, facts: Vec::new() }
     }
 
-    fn add(&mut self, key: &str, value: impl AsRef<str>) {
-        let value = value.as_ref();
-        if value.is_empty() {
-            return;
+    /// Nothing where the value is empty.
+    fn add(&mut self, key: &str, value: impl Into<String>) {
+        let value = value.into();
+        if !value.is_empty() {
+            self.facts.push((key.to_owned(), value));
         }
-        let value = value.trim_end().replace('\n', &format!("\n{:16}", ""));
-        let _ = writeln!(self.0, "  {key:<14}{value}");
+    }
+
+    fn shown(&self) -> String {
+        let width = 2 + self.facts.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
+        let mut text = format!("{}\n", self.title);
+        for (key, value) in &self.facts {
+            let value = value.trim_end().replace('\n', &format!("\n  {:width$}", ""));
+            let _ = writeln!(text, "  {key:<width$}{value}");
+        }
+        text
     }
 }
 
 fn whole(server: &Server, known: &Value, paint: Paint) -> String {
     let title = format!("tinyFaaS {} at {}", text(&known["version"]), server.address());
-    let mut facts = Facts::new(&paint.of(Style::Strong, &title));
+    let mut facts = Facts::new(paint.of(Style::Strong, &title));
     if let Some(up) = known["uptime_seconds"].as_f64() {
         let started = text(&known["started"]);
         facts.add("up", format!("{} (since {started})", terminal::seconds(up)));
@@ -93,14 +105,19 @@ fn whole(server: &Server, known: &Value, paint: Paint) -> String {
     }
     for (what, value) in known["load"].as_object().into_iter().flatten() {
         let what = terminal::tame(what).replace('_', " ");
+        let shown = |number: u64| {
+            if what.ends_with("bytes") { terminal::bytes(number) } else { number.to_string() }
+        };
         let (taken, limit) = (value["taken"].as_u64(), value["limit"].as_u64());
         match (taken, limit, value.as_u64()) {
-            (Some(taken), Some(limit), _) => facts.add(&what, format!("{taken} of {limit}")),
-            (_, _, Some(number)) => facts.add(&what, number.to_string()),
+            (Some(taken), Some(limit), _) => {
+                facts.add(&what, format!("{} of {}", shown(taken), shown(limit)))
+            }
+            (_, _, Some(number)) => facts.add(&what, shown(number)),
             _ => {}
         }
     }
-    facts.0
+    facts.shown()
 }
 
 fn function(known: &Value, paint: Paint) -> String {
@@ -110,7 +127,7 @@ fn function(known: &Value, paint: Paint) -> String {
         paint.of(Style::Strong, &text(&known["name"])),
         paint.of(style_of_state(&state), &state)
     );
-    let mut facts = Facts::new(&title);
+    let mut facts = Facts::new(title);
     facts.add("description", text(&known["description"]));
     facts.add("environment", text(&known["env"]));
     let version = known["version"].as_u64().map_or(String::new(), |n| format!(", version {n}"));
@@ -163,7 +180,7 @@ fn function(known: &Value, paint: Paint) -> String {
         );
         facts.add("", paint.of(Style::Dim, &text(&build["output"])));
     }
-    facts.0
+    facts.shown()
 }
 
 fn outcomes(calls: &Value) -> String {
@@ -188,11 +205,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_server_is_told_to_a_person() {
+        let known = json!({
+            "version": "1", "uptime_seconds": 60.0, "started": "T", "backend": "process",
+            "endpoints": {"http": 8000, "coap": null},
+            "runtimes": [{"env": "nodejs", "problem": "no node"}, {"env": "binary", "found": "/bin/sh"}],
+            "load": {"held_bytes": {"taken": 1000, "limit": 64_000_000}, "unknown_functions": 3},
+        });
+        let server = Server::at(crate::client::Address::parse("h:1").expect("one")).expect("one");
+        let expected = "\
+tinyFaaS 1 at http://h:1
+  up                 60 s (since T)
+  backend            process
+  coap               off
+  http               port 8000
+  nodejs             not available: no node
+  binary             /bin/sh
+  held bytes         1.0 kB of 64 MB
+  unknown functions  3
+";
+        assert_eq!(whole(&server, &known, Paint::NEVER), expected);
+    }
+
+    #[test]
     fn a_failed_deploy_is_told_beside_what_runs() {
         let build = json!({"seconds": 2.0, "succeeded": false, "problem": "no fn.py"});
         let told =
             function(&json!({"name": "x", "state": "healthy", "build": build}), Paint::NEVER);
-        assert!(told.contains("  last build    failed after 2.0 s: no fn.py\n"), "{told}");
+        assert!(told.contains("  last build  failed after 2.0 s: no fn.py\n"), "{told}");
     }
 
     #[test]
