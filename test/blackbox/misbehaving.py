@@ -107,12 +107,12 @@ class Misbehaving(OwnServerCase):
         self.answers_again(name)
         self.settled(before)
 
-    def misbehaves(self, name, body, status, *words, beside=(200,)):
+    def misbehaves(self, name, body, status, *words, beside=(200,), timeout=60):
         """Calls the function with what makes it misbehave, and checks how that is
         answered. The answer, and how long it took."""
         with self.beside(name, *beside):
             began = time.monotonic()
-            answer = self.call(name, body)
+            answer = self.call(name, body, timeout=timeout)
             took = time.monotonic() - began
             told(self, answer, status, *words)
         outcome = "deadline_exceeded" if status == 504 else "succeeded" if status == 200 else "failed"
@@ -130,7 +130,7 @@ class Misbehaving(OwnServerCase):
         in its bound and says so, and the server holds no more memory for it."""
         self.answers(name, OK, OK)
         before = self.server.memory_peak()
-        self.misbehaves(name, body, 200, "printed")
+        self.misbehaves(name, body, 200, "printed", timeout=300)
         log = self.wait_for_log(name, f" {PRINTED_LINES - 1} ")
         self.assertLess(len(log), 300_000)
         first = log.splitlines()[0]

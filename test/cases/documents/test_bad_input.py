@@ -5,6 +5,7 @@ import sys
 import unittest
 
 from blackbox.bad_input import BadInput
+from blackbox.misbehaving import Misbehaving
 from blackbox.server import REPOSITORY
 
 # Classes whose cases stand there though they leave nothing by their nature: no
@@ -41,7 +42,7 @@ class Table(unittest.TestCase):
                 if not isinstance(kind, type) or not issubclass(kind, unittest.TestCase):
                     continue
                 name = f"{kind.__module__}.{kind.__name__}"
-                if issubclass(kind, BadInput) or name in OTHERS:
+                if issubclass(kind, (BadInput, Misbehaving)) or name in OTHERS:
                     there |= cases_of(name, kind)
         self.assertGreater(len(there), 50)
         self.assertEqual(there - self.named(), set())
