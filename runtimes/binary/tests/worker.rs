@@ -447,6 +447,18 @@ fn output_waits_for_credit_and_breaks_off_on_failure() {
 }
 
 #[test]
+fn a_script_that_is_gone_is_told_before_the_last_frame_and_once() {
+    let mut worker = Worker::ready("[ -e fn.sh ] && mv fn.sh old; printf done");
+    worker.call(1, &[], b"", Flags::END);
+    let frame = worker.next();
+    assert_eq!((frame.kind, frame.call), (Kind::Leaving, 0));
+    assert!(frame.payload.starts_with(b"lost its fn.sh"), "{frame:?}");
+    assert_eq!(worker.reply(1), said("done"));
+    worker.call(2, &[], b"", Flags::END);
+    assert_eq!(worker.reply(2).status, Some(500));
+}
+
+#[test]
 fn cancel_kills_the_script_and_its_group() {
     let mut worker = Worker::ready("sleep 1000 & echo $! >child; echo $$ >own; wait");
     let pid = |worker: &Worker, file: &str| {

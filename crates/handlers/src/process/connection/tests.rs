@@ -597,6 +597,50 @@ async fn a_call_past_its_deadline_and_the_grace_is_overdue() {
     outcome(call).await.unwrap();
 }
 
+/// Whether the next call has to wait for a place now.
+async fn must_wait(set: &Arc<HandlerSet>) -> bool {
+    let room = WaitingRoom::new(1);
+    let admit = set.admit(Patience::Caller, &room);
+    tokio::pin!(admit);
+    std::future::poll_fn(|cx| Poll::Ready(admit.as_mut().poll(cx).is_pending())).await
+}
+
+#[tokio::test]
+async fn a_call_past_its_deadline_keeps_others_away_until_the_worker_answers() {
+    for answer in [Kind::Pong, Kind::Ended] {
+        let mut bench = bench(2);
+        let late = Invocation { deadline: Instant::now(), ..invocation(Body::Empty) };
+        let call = bench.start_with(late).await;
+        let (number, _) = bench.worker.call().await;
+        assert!(!must_wait(&bench.set).await);
+        // As the gateway does at the deadline.
+        call.abort();
+        let cancel = bench.worker.expect(Kind::Cancel).await;
+        assert_eq!(parse_cancel(&cancel.payload), Ok(CancelReason::DeadlinePassed));
+        bench.worker.expect(Kind::Ping).await;
+        assert!(must_wait(&bench.set).await);
+        let of = if answer == Kind::Ended { number } else { 0 };
+        bench.worker.send(answer, Flags::NONE, of, b"").await;
+        let room = WaitingRoom::new(1);
+        let admitted = bench.set.admit(Patience::Caller, &room);
+        tokio::time::timeout(PATIENCE, admitted).await.expect("a place").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_gets_no_new_calls_and_may_end_those_it_has() {
+    let mut bench = bench(2);
+    let call = bench.start(Body::Empty).await;
+    let (number, _) = bench.worker.call().await;
+    bench.worker.send(Kind::Leaving, Flags::NONE, 0, b"lost its script").await;
+    let why = tokio::time::timeout(PATIENCE, bench.connection.leaving()).await;
+    assert_eq!(why.expect("it leaves"), "lost its script");
+    assert!(must_wait(&bench.set).await);
+    bench.worker.reply(number, b"done", Flags::END).await;
+    assert_eq!(text(outcome(call).await.unwrap().body).await.unwrap(), "done");
+    assert!(must_wait(&bench.set).await);
+}
+
 /// What `load` says of a worker that answers with this.
 async fn check_load(answer: BytesMut, expected: Result<&str, LoadError>) {
     let (ours, theirs) = UnixStream::pair().unwrap();
