@@ -52,27 +52,48 @@ def impossible(effects, at_first=ABSENT):
     moments += [(effect.end, 1, n) for n, effect in enumerate(effects)]
     # What may have been: the value, and which of the pending have happened.
     may_be = {(at_first, frozenset())}
-    pending = set()
+    pending = _Pending(effects)
     for _, ends, number in sorted(moments):
         effect = effects[number]
         if not ends:
             pending.add(number)
-            may_be = {_read(effects, {number}, *one) for one in may_be}
+            if effect.kind == "read":
+                may_be = {(value, done | {number} if effect.sees(value) else done) for value, done in may_be}
             continue
-        may_be = _likely(effects, _happened(effects, pending, number, may_be))
-        pending.discard(number)
+        may_be = _likely(effects, _happened(pending, number, may_be))
+        pending.remove(number)
         if not may_be:
             return effect
     return None
 
 
-def _read(effects, pending, value, done):
-    fits = {n for n in pending if effects[n].kind == "read" and effects[n].sees(value)}
-    return value, done | fits
+class _Pending:
+    """The effects that have begun and not ended."""
+
+    def __init__(self, effects):
+        self.effects = effects
+        self.writes = set()
+        # By what they see.
+        self.reads = {}
+
+    def _of(self, number):
+        effect = self.effects[number]
+        return self.writes if effect.kind != "read" else self.reads.setdefault(effect.value, set())
+
+    def add(self, number):
+        self._of(number).add(number)
+
+    def remove(self, number):
+        self._of(number).discard(number)
+
+    def who_see(self, value):
+        found = self.reads.get(value, set())
+        return found if value is ABSENT else found | self.reads.get(PRESENT, set())
 
 
-def _happened(effects, pending, number, may_be):
+def _happened(pending, number, may_be):
     """All that may be once this effect has happened."""
+    effects = pending.effects
     after, seen, to_do = set(), set(may_be), list(may_be)
     while to_do:
         value, done = to_do.pop()
@@ -81,14 +102,12 @@ def _happened(effects, pending, number, may_be):
             continue
         if effects[number].optional:
             after.add((value, done))
-        for other in pending - done:
-            if effects[other].kind == "read":
-                continue
+        for other in pending.writes - done:
             try:
                 next_value = effects[other].after(value)
             except ValueError:
                 continue
-            one = _read(effects, pending, next_value, done | {other})
+            one = next_value, done | {other} | pending.who_see(next_value)
             if one not in seen:
                 seen.add(one)
                 to_do.append(one)
