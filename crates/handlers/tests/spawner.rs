@@ -40,6 +40,10 @@ const TESTS: &[Test] = &[
     ("a_killed_guard_costs_its_tree_only", a_killed_guard_costs_its_tree_only),
     ("a_stopped_guard_is_overcome", a_stopped_guard_is_overcome),
     ("a_killed_spawner_is_started_anew", a_killed_spawner_is_started_anew),
+    (
+        "a_guard_that_is_stopped_again_and_again_is_overcome",
+        a_guard_that_is_stopped_again_and_again_is_overcome,
+    ),
     ("a_stopped_guard_does_not_outlive_the_spawner", a_stopped_guard_does_not_outlive_the_spawner),
     ("a_spawner_that_dies_again_and_again_is_given_up", a_spawner_is_given_up),
     ("nothing_outlives_a_killed_server", nothing_outlives_a_killed_server),
@@ -377,7 +381,19 @@ fn a_stopped_guard_is_overcome() {
     let daemon = lines(&output, 1).remove(0);
     kill(guard_of(&child).parse::<i32>().unwrap(), Signal::STOP);
     child.kill();
-    assert_eq!(bench.wait(child.wait()), Exit::GuardLost);
+    assert_eq!(bench.wait(child.wait()), Exit::Signal(9));
+    assert!(!is_alive(&daemon), "the daemon outlived its stopped guard");
+    bench.finish();
+}
+
+fn a_guard_that_is_stopped_again_and_again_is_overcome() {
+    let bench = Bench::start();
+    let stops = "while :; do kill -STOP $PPID; done";
+    let (child, output) = bench.sh(&format!("{DAEMONISE} {stops}"));
+    let daemon = lines(&output, 1).remove(0);
+    child.kill();
+    let exit = bench.wait(child.wait());
+    assert!(matches!(exit, Exit::GuardLost | Exit::Signal(9)), "{exit}");
     assert!(!is_alive(&daemon), "the daemon outlived its stopped guard");
     bench.finish();
 }

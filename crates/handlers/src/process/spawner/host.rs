@@ -258,10 +258,12 @@ impl Host {
     /// Tells a guard to end its tree. One that has ended already is no error:
     /// the news may be on its way.
     fn kill(&mut self, id: u64) {
-        let guard = self.by_id.get(&id).and_then(|pid| self.guards.get_mut(pid));
-        if let Some(guard) = guard
+        let Some(pid) = self.by_id.get(&id) else { return };
+        if let Some(guard) = self.guards.get_mut(pid)
             && guard.patience.is_none()
         {
+            // A function may have stopped it.
+            let _ = kill_process(*pid, rustix::process::Signal::CONT);
             guard.patience = Some(Instant::now() + GUARD_PATIENCE);
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             let _ = rustix::net::send(&guard.control, b"k", flags);
