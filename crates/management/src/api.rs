@@ -7,8 +7,10 @@
 
 mod answer;
 mod body;
+mod form;
 mod guard;
 mod metrics;
+mod openapi;
 mod query;
 mod refusal;
 mod routes;
@@ -19,9 +21,10 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tinyfaas_model::{CallRegistry, GatewayStatus, Moment};
+use tinyfaas_model::{CallRegistry, FunctionName, GatewayStatus, Moment};
 
 use crate::archive::{Formats, Subfolder};
+use crate::logs::{LogError, LogView};
 use crate::manager::{Manager, Order, Progress, Source, UploadSlot};
 use crate::request::{Fields, Wanted};
 
@@ -30,6 +33,7 @@ use self::body::BodyReader;
 use self::guard::Hosts;
 use self::refusal::{Format, Refusal};
 use self::routes::Operation;
+use self::v1::logs::LogStream;
 
 pub use self::server::serve;
 
@@ -74,8 +78,8 @@ impl Api {
     ) -> Response<AnswerBody> {
         let (head, body) = request.into_parts();
         let format = Format::of(head.uri.path(), &head.headers);
-        let mut body = BodyReader::new(&head, body, self.manager.config(), stop);
-        let outcome = self.carry_out(port, &head, &mut body).await;
+        let mut body = BodyReader::new(&head, body, self.manager.config(), stop.clone());
+        let outcome = self.carry_out(port, &head, &mut body, stop).await;
         body.leave();
         outcome.unwrap_or_else(|refusal| refusal.into_response(format))
     }
@@ -85,6 +89,7 @@ impl Api {
         port: u16,
         head: &http::request::Parts,
         body: &mut BodyReader,
+        stop: server::Stop,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let host = self.hosts.check(head, port)?;
         let asked = routes::find(head.uri.path(), &head.method)?;
@@ -97,19 +102,22 @@ impl Api {
                 self.manager.wipe().await?;
                 Ok(answer::text(String::new()))
             }
-            Operation::Logs => self.logs(head.uri.query().unwrap_or_default()),
+            Operation::Logs => self.logs(head.uri.query().unwrap_or_default(), stop),
             Operation::Index => self.index(head),
+            Operation::Description => self.description(head),
             Operation::Server => self.server(port, head),
-            Operation::ListFunctions => self.list_functions(&host, head),
+            Operation::ListFunctions => self.list_functions(&host, head).await,
             Operation::DeleteFunctions => self.delete_functions(head).await,
-            Operation::GetFunction => self.get_function(&host, asked.variable, head),
+            Operation::GetFunction => self.get_function(&host, asked.variable, head).await,
             Operation::PutFunction => self.put_function(&host, asked.variable, head, body).await,
             Operation::DeleteFunction => self.delete_function(asked.variable, head).await,
+            Operation::AllLogs => self.all_logs(head, stop),
+            Operation::FunctionLogs => self.function_logs(asked.variable, head, stop),
             Operation::ListCalls => self.list_calls(head),
             Operation::GetCall => self.get_call(asked.variable, head),
             Operation::CancelCall => self.cancel_call(asked.variable, head),
-            Operation::Healthy => self.healthy(head),
-            Operation::Ready => self.ready(head),
+            Operation::Healthy => Ok(Self::healthy(head)),
+            Operation::Ready => Ok(self.ready(head)),
             Operation::Metrics => {
                 let load = self.surroundings.gateway.as_ref().map(|gateway| gateway.load());
                 metrics::answer(&self.manager, load.unwrap_or_default(), &head.headers).await
@@ -164,11 +172,16 @@ impl Api {
         Ok(answer::text(String::new()))
     }
 
-    fn logs(&self, query: &str) -> Result<Response<AnswerBody>, Refusal> {
+    fn logs(&self, query: &str, stop: server::Stop) -> Result<Response<AnswerBody>, Refusal> {
         let name = query_value(query, "name").filter(|name| !name.is_empty());
-        let reader = self.manager.read_logs(name.as_deref());
-        let reader = reader.ok_or_else(|| Refusal::no_such_function(name.unwrap_or_default()))?;
-        Ok(answer::log(reader))
+        let unknown = |name: &str| Refusal::no_such_function(name.to_owned());
+        let of = name.as_deref().map(|name| FunctionName::parse(name).map_err(|_| unknown(name)));
+        let reader = self.manager.read_logs(of.transpose()?, LogView::default());
+        let reader = reader.map_err(|error| match error {
+            LogError::Unknown => unknown(&name.unwrap_or_default()),
+            full @ LogError::TooManyFollowers { .. } => full.into(),
+        })?;
+        Ok(answer::log(LogStream::text(reader, stop)))
     }
 
     fn upload_slot(&self) -> Result<UploadSlot, Refusal> {

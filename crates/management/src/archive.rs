@@ -27,6 +27,9 @@ use self::tree::Tree;
 /// How many top-level entries an error lists.
 const SHOWN_ENTRIES_MAX: usize = 20;
 
+/// What is being done when the server's disk fails under an archive.
+const READING: &str = "reading the spooled archive";
+
 /// How a gzip file begins, RFC 1952 section 2.3.1.
 const GZIP: &[u8] = b"\x1f\x8b";
 
@@ -134,7 +137,6 @@ pub(crate) fn unpack(
     limits: &ArchiveLimits,
     cancelled: &AtomicBool,
 ) -> Result<Folder, UnpackError> {
-    const READING: &str = "reading the spooled archive";
     let packed_bytes = archive.metadata().map_err(io_error(READING))?.len();
     let mut head = [0; 4];
     let head_bytes = archive.read_at(&mut head, 0).map_err(io_error(READING))?;

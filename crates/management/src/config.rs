@@ -70,6 +70,8 @@ pub struct ManagementConfig {
     pub log_line_bytes_max: usize,
     /// Lines of one function that wait to be written, in bytes. Default 1 MiB.
     pub log_waiting_bytes_max: usize,
+    /// Clients that follow logs at a time; one more gets a 503. Default 32.
+    pub log_followers_max: usize,
     /// From a call's arrival to its last byte. Default 300 s.
     pub call_deadline: Duration,
     /// From a handler's start to its readiness. Default 60 s.
@@ -142,6 +144,7 @@ impl ManagementConfig {
             log_bytes_max: 8 * MIB,
             log_line_bytes_max: 16 << 10,
             log_waiting_bytes_max: 1 << 20,
+            log_followers_max: 32,
             call_deadline: Duration::from_secs(300),
             start_timeout: Duration::from_secs(60),
             calls_per_handler: 64,

@@ -11,6 +11,7 @@ mod config;
 mod download;
 #[cfg(test)]
 mod fake;
+mod form_body;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod logs;

@@ -7,25 +7,38 @@
 
 mod function;
 mod line;
+mod reader;
 mod segments;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tinyfaas_model::FunctionName;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, Take};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::config::ManagementConfig;
 
 pub(crate) use self::function::FunctionLog;
+pub(crate) use self::line::Line;
+pub(crate) use self::reader::LogReader;
+pub(crate) use self::view::LogView;
 
-/// How much of a log is read at a time, in bytes.
-const READ_BYTES: usize = 64 << 10;
+/// Why a log is not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LogError {
+    /// There is none of that name.
+    #[error("there is no function of that name")]
+    Unknown,
+    /// There are as many followers as there may be.
+    #[error("{followers_max} clients follow logs already; try again later")]
+    TooManyFollowers {
+        /// How many there may be.
+        followers_max: usize,
+    },
+}
 
 /// The bounds of one function's log.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +55,9 @@ pub(crate) struct Logs {
     limits: LogLimits,
     by_name: Mutex<BTreeMap<FunctionName, Arc<FunctionLog>>>,
     writer: Arc<Writer>,
+    /// Places for readers that follow.
+    followers: Arc<Semaphore>,
+    followers_max: usize,
 }
 
 /// Logs with lines that wait to be written; each stands in it once at most.
@@ -49,6 +65,8 @@ pub(crate) struct Logs {
 struct Writer {
     queue: Mutex<Queue>,
     wake: Notify,
+    /// Counts what becomes of any log, for those who follow.
+    changed: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +86,14 @@ impl Logs {
         };
         let writer = Arc::new(Writer::default());
         tokio::spawn(write_waiting(Arc::clone(&writer)));
-        Self { dir: config.logs_dir.clone(), limits, by_name: Mutex::default(), writer }
+        Self {
+            dir: config.logs_dir.clone(),
+            limits,
+            by_name: Mutex::default(),
+            writer,
+            followers: Arc::new(Semaphore::new(config.log_followers_max)),
+            followers_max: config.log_followers_max,
+        }
     }
 
     /// The log of this function; a new one if it has none. Says whether it is new.
@@ -88,6 +113,7 @@ impl Logs {
         let log = self.by_name.lock().remove(name);
         if let Some(log) = log {
             log.remove();
+            self.writer.tell_change();
         }
     }
 
@@ -96,12 +122,25 @@ impl Logs {
         self.by_name.lock().keys().cloned().collect()
     }
 
-    /// Reads the logs of these functions, one after the other; those that have
-    /// none are left out.
-    pub(crate) fn read(self: &Arc<Self>, names: Vec<FunctionName>) -> LogReader {
-        let mut names = names;
-        names.reverse();
-        LogReader { logs: Arc::clone(self), names, parts: Vec::new() }
+    /// Reads the log of one function, or all of them, one after the other.
+    ///
+    /// # Errors
+    /// Where there is no such log, or no place for one more follower.
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        of: Option<FunctionName>,
+        view: LogView,
+    ) -> Result<LogReader, LogError> {
+        if of.as_ref().is_some_and(|name| !self.by_name.lock().contains_key(name)) {
+            return Err(LogError::Unknown);
+        }
+        let place = if view.follow {
+            let full = LogError::TooManyFollowers { followers_max: self.followers_max };
+            Some(Arc::clone(&self.followers).try_acquire_owned().map_err(|_| full)?)
+        } else {
+            None
+        };
+        Ok(LogReader::new(Arc::clone(self), of, view, place))
     }
 }
 
@@ -122,6 +161,10 @@ impl Writer {
             queue.logs.push(log);
         }
         self.wake.notify_one();
+    }
+
+    fn tell_change(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
@@ -148,65 +191,6 @@ async fn write_waiting(writer: Arc<Writer>) {
             tracing::error!(%error, "writing the functions' logs broke off");
         }
     }
-}
-
-/// Reads logs from disk, piece by piece.
-#[derive(Debug)]
-pub(crate) struct LogReader {
-    logs: Arc<Logs>,
-    /// Still to be read, the next last.
-    names: Vec<FunctionName>,
-    /// Of the log being read, the next last.
-    parts: Vec<LogPart>,
-}
-
-/// A piece of a log that has been fixed for a reader.
-#[derive(Debug)]
-enum LogPart {
-    Text(Bytes),
-    File(Take<File>),
-}
-
-impl LogReader {
-    /// The next piece; none at the end.
-    ///
-    /// # Errors
-    /// Passes on that the disk cannot be read.
-    pub(crate) async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
-        loop {
-            match self.parts.pop() {
-                Some(LogPart::Text(text)) => return Ok(Some(text)),
-                Some(LogPart::File(mut file)) => {
-                    let mut piece = Vec::with_capacity(READ_BYTES);
-                    (&mut file).take(READ_BYTES as u64).read_to_end(&mut piece).await?;
-                    if !piece.is_empty() {
-                        self.parts.push(LogPart::File(file));
-                        return Ok(Some(piece.into()));
-                    }
-                }
-                None => {
-                    let Some(name) = self.names.pop() else { return Ok(None) };
-                    let log = self.logs.by_name.lock().get(&name).cloned();
-                    if let Some(log) = log {
-                        self.parts = open_parts(log).await?;
-                    }
-                }
-            }
-        }
-    }
-}
-
-async fn open_parts(log: Arc<FunctionLog>) -> std::io::Result<Vec<LogPart>> {
-    let snapshot = tokio::task::spawn_blocking(move || log.snapshot());
-    let snapshot = snapshot.await.map_err(std::io::Error::other)??;
-    let files = snapshot
-        .files
-        .into_iter()
-        .map(|(file, bytes)| LogPart::File(File::from_std(file).take(bytes)));
-    let notice = snapshot.notice.into_iter().map(|text| LogPart::Text(text.into()));
-    let mut parts: Vec<LogPart> = notice.chain(files).collect();
-    parts.reverse();
-    Ok(parts)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::ManagementConfig;
-use crate::logs::{LogReader, Logs};
+use crate::logs::{LogError, LogReader, LogView, Logs};
 
 pub(crate) use self::deploying::{Deployed, Order, Source};
 pub(crate) use self::outcome::{DeleteError, UploadError};
@@ -203,17 +203,16 @@ impl Manager {
             .unwrap_or(Ok(()))
     }
 
-    /// A reader for one function's log or for all; none if the function is not
-    /// known.
-    pub(crate) fn read_logs(&self, name: Option<&str>) -> Option<LogReader> {
-        let mut names = self.logs.names();
-        if let Some(wanted) = name {
-            names.retain(|name| name.as_str() == wanted);
-            if names.is_empty() {
-                return None;
-            }
-        }
-        Some(self.logs.read(names))
+    /// A reader for one function's log or for all.
+    ///
+    /// # Errors
+    /// Where there is no such log, or no place for one more follower.
+    pub(crate) fn read_logs(
+        &self,
+        of: Option<FunctionName>,
+        view: LogView,
+    ) -> Result<LogReader, LogError> {
+        self.logs.read(of, view)
     }
 
     /// A log to fill, without a deploy.

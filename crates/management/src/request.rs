@@ -57,6 +57,9 @@ pub(crate) enum RequestError {
         /// What it should be.
         wanted: &'static str,
     },
+    /// The archive is there, and said to lie elsewhere too.
+    #[error("the form holds both \"archive\" and \"url\"; send one of them")]
+    ArchiveAndUrl,
     /// The name breaks the rules.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -176,6 +179,11 @@ impl Fields {
         }
         let what = "standard base64 of a zip archive of the function's folder";
         Err(RequestError::Missing { key: "zip", what })
+    }
+
+    /// Whether it says where to download the function from.
+    pub(crate) fn has_url(&self) -> bool {
+        !self.url.is_null()
     }
 
     /// Where to download the function from.

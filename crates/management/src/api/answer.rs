@@ -16,9 +16,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use serde::Serialize;
 
-use crate::logs::LogReader;
-
 use super::v1::deploy::ProgressReader;
+use super::v1::logs::LogStream;
 
 /// The bytes of an answer.
 pub(super) enum AnswerBody {
@@ -33,7 +32,7 @@ type NextPiece = Pin<Box<dyn Future<Output = (Pieces, io::Result<Option<Bytes>>)
 
 /// Where its pieces come from.
 enum Pieces {
-    Log(LogReader),
+    Log(LogStream),
     Progress(ProgressReader),
 }
 
@@ -55,6 +54,13 @@ pub(super) fn json(value: &impl Serialize) -> Response<AnswerBody> {
     response
 }
 
+/// A successful answer of JSON that was made before.
+pub(super) fn json_text(text: &'static str) -> Response<AnswerBody> {
+    let mut response = plain(AnswerBody::Text(Full::from(text)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// A successful answer without a body.
 pub(super) fn nothing() -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::Text(Full::default()));
@@ -63,7 +69,7 @@ pub(super) fn nothing() -> Response<AnswerBody> {
 }
 
 /// A successful answer that is a log.
-pub(super) fn log(reader: LogReader) -> Response<AnswerBody> {
+pub(super) fn log(reader: LogStream) -> Response<AnswerBody> {
     pieces(Pieces::Log(reader))
 }
 

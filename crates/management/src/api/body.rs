@@ -15,9 +15,11 @@ use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout};
 
 use crate::config::ManagementConfig;
+use crate::form_body::{FormError, FormSplitter};
 use crate::spool::{SpoolError, SpoolFile, Spooled};
 use crate::upload_body::{BodyFormError, UploadFilter, UploadRest};
 
+use super::form::{Form, FormReader};
 use super::server::Stop;
 
 /// Why a body was not read.
@@ -50,7 +52,10 @@ pub(super) enum BodyReadError {
     /// It is not what an upload looks like.
     #[error(transparent)]
     Form(#[from] BodyFormError),
-    /// The zip in it could not be spooled.
+    /// It is not what a form looks like.
+    #[error(transparent)]
+    Parts(#[from] FormError),
+    /// The archive in it could not be spooled.
     #[error(transparent)]
     Spool(#[from] SpoolError),
     /// The server is stopping.
@@ -110,6 +115,21 @@ impl BodyReader {
             spool.write(&part).await?;
         }
         Ok(spool.finish().await?)
+    }
+
+    /// A form, its archive spooled as it comes.
+    pub(super) async fn form(&mut self, content_type: &str) -> Result<Form, BodyReadError> {
+        let mut splitter = FormSplitter::new(content_type)?;
+        let mut form = FormReader::new(&self.config);
+        let mut pieces = Vec::new();
+        while let Some(part) = self.next().await? {
+            splitter.feed(&part, &mut pieces)?;
+            for piece in pieces.drain(..) {
+                form.take(piece).await?;
+            }
+        }
+        splitter.finish()?;
+        form.finish().await
     }
 
     /// Reads what nobody wants, for a while and in the background: a client that

@@ -15,6 +15,7 @@ use tinyfaas_model::{BuildError, CallState, DeployError};
 
 use crate::archive::UnpackError;
 use crate::download::DownloadError;
+use crate::logs::LogError;
 use crate::manager::{DeleteError, UploadError};
 use crate::request::RequestError;
 use crate::settings::SettingsError;
@@ -191,6 +192,11 @@ impl Refusal {
         self
     }
 
+    #[cfg(test)]
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn into_response(self, format: Format) -> Response<AnswerBody> {
         let (status, allow, retry_after_seconds) =
             (self.status, self.allow.clone(), self.retry_after_seconds);
@@ -308,6 +314,7 @@ impl From<BodyReadError> for Refusal {
                 }
                 BodyFormError::RestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             },
+            BodyReadError::Parts(_) => StatusCode::BAD_REQUEST,
             BodyReadError::Spool(spool) => status_of_spool(spool),
             BodyReadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -332,6 +339,7 @@ impl From<RequestError> for Refusal {
             | RequestError::NoObject => StatusCode::BAD_REQUEST,
             RequestError::Missing { .. }
             | RequestError::WrongKind { .. }
+            | RequestError::ArchiveAndUrl
             | RequestError::Name(_)
             | RequestError::UnknownRuntime { .. }
             | RequestError::Threads { .. }
@@ -379,7 +387,7 @@ fn output_of(error: UploadError) -> Option<String> {
         UploadError::Build(BuildError::InstallFailed { output, .. })
         | UploadError::Start(
             DeployError::StartFailed { output, .. } | DeployError::StartTimedOut { output, .. },
-        ) => Some(output),
+        ) => Some(output).filter(|output| !output.is_empty()),
         _ => None,
     }
 }
@@ -416,6 +424,18 @@ fn status_of_unpack(error: &UnpackError) -> StatusCode {
         }
         UnpackError::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
         UnpackError::Io { source, .. } => status_of_io(source),
+    }
+}
+
+impl From<LogError> for Refusal {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Unknown => Self::new(StatusCode::NOT_FOUND, error),
+            LogError::TooManyFollowers { .. } => Self {
+                retry_after_seconds: Some(RETRY_AFTER_SECONDS),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+            },
+        }
     }
 }
 

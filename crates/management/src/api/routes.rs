@@ -16,12 +16,15 @@ pub(super) enum Operation {
     Wipe,
     Logs,
     Index,
+    Description,
     Server,
     ListFunctions,
     DeleteFunctions,
     GetFunction,
     PutFunction,
     DeleteFunction,
+    AllLogs,
+    FunctionLogs,
     ListCalls,
     GetCall,
     CancelCall,
@@ -35,7 +38,7 @@ const VARIABLE: &str = "{}";
 
 impl Operation {
     /// All of them, in the order in which they are shown.
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::Upload,
         Self::UploadUrl,
         Self::Delete,
@@ -43,12 +46,15 @@ impl Operation {
         Self::Wipe,
         Self::Logs,
         Self::Index,
+        Self::Description,
         Self::Server,
         Self::ListFunctions,
         Self::DeleteFunctions,
         Self::GetFunction,
         Self::PutFunction,
         Self::DeleteFunction,
+        Self::AllLogs,
+        Self::FunctionLogs,
         Self::ListCalls,
         Self::GetCall,
         Self::CancelCall,
@@ -67,12 +73,15 @@ impl Operation {
             Self::Wipe => (Method::POST, "/wipe"),
             Self::Logs => (Method::GET, "/logs"),
             Self::Index => (Method::GET, "/v1"),
+            Self::Description => (Method::GET, "/openapi.json"),
             Self::Server => (Method::GET, "/v1/server"),
             Self::ListFunctions => (Method::GET, "/v1/functions"),
             Self::DeleteFunctions => (Method::DELETE, "/v1/functions"),
             Self::GetFunction => (Method::GET, "/v1/functions/{}"),
             Self::PutFunction => (Method::PUT, "/v1/functions/{}"),
             Self::DeleteFunction => (Method::DELETE, "/v1/functions/{}"),
+            Self::AllLogs => (Method::GET, "/v1/logs"),
+            Self::FunctionLogs => (Method::GET, "/v1/functions/{}/logs"),
             Self::ListCalls => (Method::GET, "/v1/calls"),
             Self::GetCall => (Method::GET, "/v1/calls/{}"),
             Self::CancelCall => (Method::DELETE, "/v1/calls/{}"),
@@ -140,7 +149,16 @@ mod tests {
         check(&Method::HEAD, "/v1/functions/a%20b", Some((Operation::GetFunction, "a%20b")));
         check(&Method::PUT, "/v1/functions/logs", Some((Operation::PutFunction, "logs")));
         check(&Method::DELETE, "/v1/calls/00", Some((Operation::CancelCall, "00")));
-        for nothing in ["", "/", "/v1/", "/v1/functions/", "/v1/functions/a/b", "/v1/functions//"] {
+        check(&Method::GET, "/v1/functions/a/logs", Some((Operation::FunctionLogs, "a")));
+        for nothing in [
+            "",
+            "/",
+            "/v1/functions//logs",
+            "/v1/",
+            "/v1/functions/",
+            "/v1/functions/a/b",
+            "/v1/functions//",
+        ] {
             check(&Method::GET, nothing, None);
         }
         check(&Method::HEAD, "/upload", None);

@@ -101,7 +101,10 @@ impl World {
     pub(super) async fn raw(&self, request: &[u8]) -> Answer {
         let mut stream = self.connect().await;
         stream.write_all(request).await.unwrap();
-        read_answer(&mut stream).await
+        let answer = read_answer(&mut stream).await;
+        let first = String::from_utf8_lossy(&request[..request.len().min(1000)]).into_owned();
+        openapi::tests::check_described(&first, answer.status, &answer.head);
+        answer
     }
 
     pub(super) async fn send(

@@ -3,9 +3,10 @@
 //! Owns what each of its operations answers. Must not know how functions come and
 //! go, nor how calls run: it asks the manager and the gateway's registry.
 
-mod calls;
+pub(super) mod calls;
 pub(super) mod deploy;
 mod functions;
+pub(super) mod logs;
 mod server;
 pub(super) mod shapes;
 

@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
@@ -15,7 +15,7 @@ use tar::{Archive, Entry, EntryType};
 
 use super::name::EntryName;
 use super::tree::{EntryError, Tree};
-use super::{Contents, Job, Kind, UnpackError, too_large};
+use super::{Contents, Job, Kind, READING, UnpackError, io_error, too_large};
 
 /// What an entry takes beside its content, in bytes: its header, and what fills
 /// its last block up.
@@ -26,10 +26,12 @@ const EXTENSION_BYTES_MAX: u64 = 64 << 10;
 
 /// Writes all that the archive has in the job's folder.
 pub(super) fn extract(
-    archive: File,
+    mut archive: File,
     job: &Job<'_>,
     tree: &mut Tree<'_>,
 ) -> Result<(), UnpackError> {
+    // Who has written it has left it at its end.
+    archive.rewind().map_err(io_error(READING))?;
     let overhead = ENTRY_OVERHEAD_BYTES.saturating_mul(job.limits.entries_max as u64);
     let cut = Cell::new(None);
     let stream = Bounded {
@@ -42,7 +44,7 @@ pub(super) fn extract(
         Some(Cut::TooLarge) => too_large(job.limits, job.unpacked_bytes_max()),
         Some(Cut::Cancelled) => UnpackError::Cancelled,
         None if error.raw_os_error().is_some() => {
-            UnpackError::Io { what: "reading the spooled archive".to_owned(), source: error }
+            UnpackError::Io { what: READING.to_owned(), source: error }
         }
         None => {
             UnpackError::NoArchive(format!("the tar.gz archive is cut off or damaged: {error}"))
@@ -264,3 +266,6 @@ impl<R: Read> Read for Whole<R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,9 @@ use crate::config::ArchiveLimits;
 
 use super::name::EntryName;
 use super::tree::Tree;
-use super::{Contents, Job, Kind, UnpackError, no_archive, refused, too_large, too_many_entries};
+use super::{
+    Contents, Job, Kind, READING, UnpackError, no_archive, refused, too_large, too_many_entries,
+};
 
 /// A zip whose directory has been looked through.
 pub(super) struct Inspected(Zip);
@@ -176,7 +178,7 @@ fn zip_error(error: ZipError) -> UnpackError {
 
 fn read_error(source: io::Error) -> UnpackError {
     if source.raw_os_error().is_some() {
-        UnpackError::Io { what: "reading the spooled archive".to_owned(), source }
+        UnpackError::Io { what: READING.to_owned(), source }
     } else {
         damaged(&source)
     }

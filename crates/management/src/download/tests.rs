@@ -40,7 +40,7 @@ impl World {
         assert_eq!(downloaded.host, self.host);
         let mut file = downloaded.archive.into_file();
         let mut text = String::new();
-        std::io::Seek::rewind(&mut file).unwrap();
+        io::Seek::rewind(&mut file).unwrap();
         file.read_to_string(&mut text).unwrap();
         Ok(text)
     }

@@ -5,6 +5,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ pub(crate) struct FunctionLog {
     waiting: Mutex<Waiting>,
     /// Held while the disk is written or looked at, never by who prints.
     disk: Mutex<Segments>,
+    /// Bytes ever written to it.
+    end: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +53,7 @@ impl FunctionLog {
             writer,
             waiting: Mutex::default(),
             disk: Mutex::new(disk),
+            end: AtomicU64::new(0),
         })
     }
 
@@ -64,11 +68,20 @@ impl FunctionLog {
         self.flush_to(&mut disk);
     }
 
-    /// What the log holds now, for a reader. Blocks on the disk.
-    pub(super) fn snapshot(&self) -> io::Result<Snapshot> {
+    pub(super) fn name(&self) -> &FunctionName {
+        &self.name
+    }
+
+    /// The position behind its last line on disk.
+    pub(super) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// What the log holds from this position on, for a reader. Blocks on the disk.
+    pub(super) fn snapshot(&self, from: u64) -> io::Result<Snapshot> {
         let mut disk = self.disk.lock();
         self.flush_to(&mut disk);
-        let mut snapshot = disk.snapshot()?;
+        let mut snapshot = disk.snapshot(from)?;
         if let Some((at, why)) = snapshot.gone.take() {
             let mut notice = Vec::new();
             self.append_own(&mut notice, at, &why);
@@ -111,6 +124,8 @@ impl FunctionLog {
         if let Err(error) = disk.append(&text) {
             disk.lose(Lost { lines, at: now, why: error.to_string() });
         }
+        self.end.store(disk.end(), Ordering::Release);
+        self.writer.tell_change();
     }
 
     fn append_own(&self, out: &mut Vec<u8>, at: Timestamp, text: &str) {

@@ -5,12 +5,41 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 /// The longest that a character can become, in bytes: `\u{10ffff}`.
 const ESCAPED_BYTES_MAX: usize = 10;
 
 /// What stands in a line where the log speaks of itself.
 pub(super) const SELF: &str = "log";
+
+/// A line, taken apart.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct Line<'a> {
+    /// Whose log it stands in.
+    pub(crate) function: &'a str,
+    /// Who printed it: a handler, `build`, or `log` where the log speaks of itself.
+    pub(crate) handler: &'a str,
+    /// When.
+    #[cfg_attr(test, schema(format = DateTime))]
+    pub(crate) time: &'a str,
+    /// What.
+    pub(crate) text: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// Takes a line apart that [`append`] has written, without its line feed.
+    pub(crate) fn parse(line: &'a str) -> Option<Self> {
+        let mut parts = line.splitn(4, ' ');
+        Some(Self {
+            function: parts.next()?.strip_prefix("function=")?,
+            handler: parts.next()?.strip_prefix("handler=")?,
+            time: parts.next()?,
+            text: parts.next()?,
+        })
+    }
+}
 
 /// Appends one line. Control characters are written as escapes, so that a line
 /// stays one and does nothing to a terminal; bytes that are not UTF-8 become
@@ -73,6 +102,8 @@ mod tests {
         let whole =
             format!("function=echo handler=echo-1 2026-11-03T12:00:00.123456Z {expected}\n");
         assert_eq!(String::from_utf8(out).unwrap(), whole);
+        let line = Line::parse(whole.trim_end_matches('\n')).unwrap();
+        assert_eq!((line.function, line.handler, line.text), ("echo", "echo-1", expected));
     }
 
     #[test]

@@ -49,12 +49,22 @@ pub(super) struct Lost {
 /// What a log holds at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    /// The files, the oldest first, and how much of each.
-    pub(super) files: Vec<(File, u64)>,
+    /// Its text, the oldest first.
+    pub(super) pieces: Vec<Piece>,
+    /// The position behind it.
+    pub(super) end: u64,
     /// That the oldest lines are gone, and the time that goes with it.
     pub(super) gone: Option<(Timestamp, String)>,
     /// The line that says so.
     pub(super) notice: Option<Vec<u8>>,
+}
+
+/// Whole lines in a file.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) file: File,
+    pub(super) from: u64,
+    pub(super) to: u64,
 }
 
 impl Segments {
@@ -104,17 +114,30 @@ impl Segments {
         self.lost.take()
     }
 
-    /// Opens what is there.
-    pub(super) fn snapshot(&self) -> io::Result<Snapshot> {
-        let mut snapshot = Snapshot::default();
+    /// The position behind all that was ever written.
+    pub(super) fn end(&self) -> u64 {
+        self.gone_bytes + self.kept.iter().map(|segment| segment.bytes).sum::<u64>()
+    }
+
+    /// Opens what is there from this position on.
+    pub(super) fn snapshot(&self, from: u64) -> io::Result<Snapshot> {
+        let mut snapshot = Snapshot { end: self.end(), ..Snapshot::default() };
+        let mut begins = self.gone_bytes;
         for segment in &self.kept {
-            snapshot.files.push((File::open(&segment.path)?, segment.bytes));
+            let passed = from.saturating_sub(begins);
+            if passed < segment.bytes {
+                let file = File::open(&segment.path)?;
+                snapshot.pieces.push(Piece { file, from: passed, to: segment.bytes });
+            }
+            begins += segment.bytes;
         }
-        if self.gone_bytes > 0
+        if from < self.gone_bytes
             && let Some(first) = self.kept.front()
         {
-            let why = format!("the oldest {} bytes of this log are gone", self.gone_bytes);
-            snapshot.gone = Some((first.began, why));
+            let bytes = self.gone_bytes - from;
+            let which = if from == 0 { "the oldest" } else { "the next" };
+            snapshot.gone =
+                Some((first.began, format!("{which} {bytes} bytes of this log are gone")));
         }
         Ok(snapshot)
     }
@@ -161,8 +184,8 @@ impl Segments {
     }
 }
 
-/// The time that the first of these lines says.
-fn time_of(text: &[u8]) -> Option<Timestamp> {
+/// The time that the first of these lines tells.
+pub(super) fn time_of(text: &[u8]) -> Option<Timestamp> {
     let stamp = text.splitn(4, |byte| *byte == b' ').nth(2)?;
     std::str::from_utf8(stamp).ok()?.parse().ok()
 }

@@ -82,7 +82,8 @@ impl World {
     }
 
     async fn log(&self, name: &str) -> Option<String> {
-        let mut reader = self.manager.read_logs(Some(name))?;
+        let of = Some(FunctionName::parse(name).unwrap());
+        let mut reader = self.manager.read_logs(of, LogView::default()).ok()?;
         let mut text = Vec::new();
         while let Some(piece) = reader.next().await.unwrap() {
             text.extend_from_slice(&piece);

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tinyfaas_model::{FunctionCounters, FunctionSpec, Health, RuntimeStatus};
+use tinyfaas_model::{BoxFuture, FunctionCounters, FunctionSpec, Health, RuntimeStatus, Usage};
+use tokio::time::{Instant, timeout_at};
 
 use super::progress::BuildReport;
 use super::{Live, Manager};
@@ -29,6 +30,9 @@ pub(crate) struct FunctionView {
     pub(crate) counters: Arc<FunctionCounters>,
     /// Of the last try to deploy this name.
     pub(crate) report: Arc<BuildReport>,
+    /// What it takes of the machine; none where that was not asked for, or could
+    /// not be told in time.
+    pub(crate) usage: Option<Usage>,
 }
 
 impl FunctionView {
@@ -43,19 +47,31 @@ impl FunctionView {
             waiting,
             counters: Arc::clone(&live.counters),
             report: Arc::clone(&live.report),
+            usage: None,
         }
     }
 }
 
+fn measure(live: &Live) -> (FunctionView, BoxFuture<'static, Usage>) {
+    (FunctionView::of(live), live.deployment.usage())
+}
+
 impl Manager {
     /// What is deployed, in the order of names.
-    pub(crate) fn functions(&self) -> Vec<FunctionView> {
-        self.state.lock().live.values().map(FunctionView::of).collect()
+    pub(crate) async fn functions(&self) -> Vec<FunctionView> {
+        let until = Instant::now() + self.config.usage_timeout;
+        let mut measured: Vec<_> = self.state.lock().live.values().map(measure).collect();
+        for (view, usage) in &mut measured {
+            view.usage = timeout_at(until, usage).await.ok();
+        }
+        measured.into_iter().map(|(view, _)| view).collect()
     }
 
     /// The function of this name.
-    pub(crate) fn function(&self, name: &str) -> Option<FunctionView> {
-        self.state.lock().live.get(name).map(FunctionView::of)
+    pub(crate) async fn function(&self, name: &str) -> Option<FunctionView> {
+        let (mut view, usage) = self.state.lock().live.get(name).map(measure)?;
+        view.usage = timeout_at(Instant::now() + self.config.usage_timeout, usage).await.ok();
+        Some(view)
     }
 
     /// The backend's name.

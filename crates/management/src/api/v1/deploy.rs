@@ -14,12 +14,14 @@ use tokio::task::JoinHandle;
 
 use crate::api::answer::{self, AnswerBody};
 use crate::api::body::BodyReader;
+use crate::api::form;
 use crate::api::query::{Query, decoded};
 use crate::api::refusal::{Format, Problem, Refusal};
 use crate::api::{Api, Endpoints};
 use crate::archive::Formats;
-use crate::manager::{Deployed, Order, Progress, Source, Step, UploadError};
-use crate::request::Fields;
+use crate::manager::{Deployed, Manager, Order, Progress, Source, Step, UploadError};
+use crate::request::{Fields, RequestError};
+use crate::spool::Spooled;
 
 use super::shapes;
 
@@ -27,12 +29,14 @@ use super::shapes;
 pub(in crate::api) const PUT_QUERY: &[&str] = &["env", "threads", "envs", "subfolder_path"];
 
 /// What the body of a deploy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     /// The archive.
     Archive,
     /// JSON that says where the archive lies.
     Json,
+    /// A form of this content type.
+    Form(String),
 }
 
 impl Api {
@@ -45,7 +49,7 @@ impl Api {
     ) -> Result<Response<AnswerBody>, Refusal> {
         let kind = Kind::of(&head.headers)?;
         let slot = self.upload_slot()?;
-        let (fields, source) = match kind {
+        let (fields, source) = match &kind {
             Kind::Archive => {
                 let fields = of_query(head)?.named(decoded(name));
                 // What is wrong is told before the archive is read.
@@ -59,13 +63,21 @@ impl Api {
                 let source = Source::Url(fields.url_source()?);
                 (fields, source)
             }
+            Kind::Form(content_type) => {
+                Query::parse(head.uri.query(), &[])?;
+                let form = body.form(content_type).await?;
+                let fields = of_form(form.texts)?.named(decoded(name));
+                let source = source_of(&fields, form.archive)?;
+                (fields, source)
+            }
         };
         let wanted = fields.wanted(self.manager.config())?;
         let formats = Formats::ZipOrTarGz;
         let Some(framing) = Framing::of(&head.headers) else {
             let progress = Progress::default();
             let order = Order { slot, wanted, source, formats, progress };
-            let deployed = self.manager.deploy(order).await?;
+            let mut deployed = self.manager.deploy(order).await?;
+            measure(&self.manager, &mut deployed).await;
             return Ok(done(&deployed, host, self.surroundings.endpoints));
         };
         let lines_max = self.manager.config().progress_lines_max;
@@ -73,13 +85,13 @@ impl Api {
         let manager = Arc::clone(&self.manager);
         let order = Order { slot, wanted, source, formats, progress };
         let deploy = tokio::spawn(async move { manager.deploy(order).await });
-        let endpoints = self.surroundings.endpoints;
         let reader = ProgressReader {
             steps,
             deploy: Some(deploy),
             framing,
+            manager: Arc::clone(&self.manager),
             host: host.to_owned(),
-            endpoints,
+            endpoints: self.surroundings.endpoints,
         };
         let mut response = answer::progress(reader);
         let content_type = HeaderValue::from_static(framing.content_type());
@@ -99,6 +111,40 @@ fn of_query(head: &Parts) -> Result<Fields, Refusal> {
         query.all(name).for_each(|value| fields.add_text(name, value));
     }
     Ok(fields)
+}
+
+/// The settings that stand in a form: those of its JSON, and over them those that
+/// stand for themselves.
+fn of_form(texts: Vec<(&'static str, String)>) -> Result<Fields, Refusal> {
+    let (json, plain): (Vec<_>, Vec<_>) =
+        texts.into_iter().partition(|(name, _)| *name == form::SETTINGS);
+    let mut fields = match json.first() {
+        Some((_, json)) => Fields::parse(json.as_bytes())?,
+        None => Fields::default(),
+    };
+    plain.into_iter().for_each(|(name, text)| fields.add_text(name, &text));
+    Ok(fields)
+}
+
+fn source_of(fields: &Fields, archive: Option<Spooled>) -> Result<Source, RequestError> {
+    match (archive, fields.has_url()) {
+        (Some(archive), false) => Ok(Source::Sent { archive, subfolder: fields.subfolder()? }),
+        (Some(_), true) => Err(RequestError::ArchiveAndUrl),
+        (None, true) => Ok(Source::Url(fields.url_source()?)),
+        (None, false) => {
+            let what = "a zip or tar.gz of the function's folder; or send \"url\" instead";
+            Err(RequestError::Missing { key: "archive", what })
+        }
+    }
+}
+
+/// Adds what the function takes of the machine, if it is still that one.
+async fn measure(manager: &Manager, deployed: &mut Deployed) {
+    let function = &mut deployed.function;
+    let now = manager.function(function.spec.name.as_str()).await;
+    if let Some(now) = now.filter(|now| now.version == function.version) {
+        function.usage = now.usage;
+    }
 }
 
 fn done(deployed: &Deployed, host: &str, endpoints: Endpoints) -> Response<AnswerBody> {
@@ -125,6 +171,7 @@ impl Kind {
             | "application/x-tar+gzip"
             | "application/octet-stream" => Ok(Self::Archive),
             "application/json" => Ok(Self::Json),
+            "multipart/form-data" => Ok(Self::Form(text.into_owned())),
             _ => Err(Refusal::unknown_content_type(&media)),
         }
     }
@@ -197,6 +244,7 @@ pub(in crate::api) struct ProgressReader {
     /// Until its outcome has been told.
     deploy: Option<JoinHandle<Result<Deployed, UploadError>>>,
     framing: Framing,
+    manager: Arc<Manager>,
     host: String,
     endpoints: Endpoints,
 }
@@ -209,7 +257,8 @@ impl ProgressReader {
             None => {
                 let Some(deploy) = self.deploy.take() else { return Ok(None) };
                 match deploy.await.map_err(|error| UploadError::Fault(error.to_string())) {
-                    Ok(Ok(deployed)) => {
+                    Ok(Ok(mut deployed)) => {
+                        measure(&self.manager, &mut deployed).await;
                         let (view, host) = (&deployed.function, self.host.as_str());
                         let function = Box::new(shapes::Function::of(view, host, self.endpoints));
                         Event::Ready { function, replaced: deployed.replaced }

@@ -1,10 +1,12 @@
 //! Functions: what is deployed, and taking it away.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::Response;
 use http::request::Parts;
-use tinyfaas_model::{CallOutcome, FunctionName, Limits, Trouble};
+use tinyfaas_model::{CallOutcome, FunctionName, Limits, Trouble, Usage};
 
 use crate::api::answer::{self, AnswerBody};
 use crate::api::query::{Query, decoded};
@@ -16,7 +18,7 @@ use crate::shown::nearest;
 use super::{shapes, time};
 
 impl Api {
-    pub(in crate::api) fn list_functions(
+    pub(in crate::api) async fn list_functions(
         &self,
         host: &str,
         head: &Parts,
@@ -27,11 +29,11 @@ impl Api {
             function.build.output = None;
             function
         };
-        let functions = self.manager.functions().into_iter().map(summary).collect();
+        let functions = self.manager.functions().await.into_iter().map(summary).collect();
         Ok(answer::json(&shapes::Functions { functions }))
     }
 
-    pub(in crate::api) fn get_function(
+    pub(in crate::api) async fn get_function(
         &self,
         host: &str,
         name: &str,
@@ -39,7 +41,8 @@ impl Api {
     ) -> Result<Response<AnswerBody>, Refusal> {
         Query::parse(head.uri.query(), &[])?;
         let name = decoded(name);
-        let view = self.manager.function(&name).ok_or_else(|| self.unknown_function(&name))?;
+        let view = self.manager.function(&name).await;
+        let view = view.ok_or_else(|| self.unknown_function(&name))?;
         Ok(answer::json(&shapes::Function::of(&view, host, self.surroundings.endpoints)))
     }
 
@@ -77,6 +80,7 @@ impl Api {
 impl shapes::Function {
     pub(in crate::api) fn of(view: &FunctionView, host: &str, endpoints: Endpoints) -> Self {
         let spec = &view.spec;
+        let cpu = Duration::from_micros(view.counters.handlers.cpu_us.load(Ordering::Relaxed));
         let count = |outcome: CallOutcome| (outcome.name(), view.counters.calls.count(outcome));
         Self {
             name: spec.name.to_string(),
@@ -96,6 +100,7 @@ impl shapes::Function {
                 trouble: view.health.trouble.as_ref().map(shapes::Trouble::of),
             },
             load: shapes::FunctionLoad { running: view.running, waiting: view.waiting },
+            usage: view.usage.map(|usage| shapes::Usage::of(usage, cpu)),
             calls: CallOutcome::ALL.map(count).into_iter().collect(),
             build: shapes::Build::of(&view.report),
             urls: endpoints.by_protocol(host, spec.name.as_str()).collect::<BTreeMap<_, _>>(),
@@ -111,6 +116,16 @@ impl shapes::FunctionLimits {
             calls_per_handler: limits.calls_per_handler,
             waiting_max: limits.waiting_max,
             build_timeout_seconds: limits.build_timeout.as_secs_f64(),
+        }
+    }
+}
+
+impl shapes::Usage {
+    fn of(usage: Usage, cpu: Duration) -> Self {
+        Self {
+            processes: usage.processes,
+            memory_bytes: usage.memory_bytes,
+            cpu_seconds: cpu.as_secs_f64(),
         }
     }
 }

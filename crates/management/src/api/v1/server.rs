@@ -9,7 +9,7 @@ use tinyfaas_model::{GatewayLoad, RuntimeStatus};
 use crate::api::answer::{self, AnswerBody};
 use crate::api::query::Query;
 use crate::api::refusal::{self, Refusal};
-use crate::api::{Api, Endpoints};
+use crate::api::{Api, Endpoints, openapi};
 use crate::config::ManagementConfig;
 
 use super::shapes::{Fitness, Index, Ports, Runtime, Server, ServerLimits, ServerLoad, Share};
@@ -24,11 +24,22 @@ impl Api {
         let links = BTreeMap::from([
             ("calls", "/v1/calls"),
             ("functions", "/v1/functions"),
+            ("description", "/openapi.json"),
             ("health", "/healthz"),
+            ("logs", "/v1/logs"),
+            ("metrics", "/metrics"),
             ("ready", "/readyz"),
             ("server", "/v1/server"),
         ]);
         Ok(answer::json(&Index { version: VERSION, links }))
+    }
+
+    pub(in crate::api) fn description(
+        &self,
+        head: &Parts,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        Query::parse(head.uri.query(), &[])?;
+        Ok(answer::json_text(openapi::DOCUMENT))
     }
 
     pub(in crate::api) fn server(
@@ -50,16 +61,15 @@ impl Api {
     }
 
     /// Who asks gets an answer, whatever else is wrong: the process lives.
-    pub(in crate::api) fn healthy(&self, head: &Parts) -> Result<Response<AnswerBody>, Refusal> {
-        Query::parse(head.uri.query(), &[])?;
-        Ok(fitness(head, Vec::new()))
+    /// What stands behind a `?` is passed over: probes add what they like.
+    pub(in crate::api) fn healthy(head: &Parts) -> Response<AnswerBody> {
+        fitness(head, Vec::new())
     }
 
     /// Every socket was bound before this one answered; what can fail later is
     /// the backend.
-    pub(in crate::api) fn ready(&self, head: &Parts) -> Result<Response<AnswerBody>, Refusal> {
-        Query::parse(head.uri.query(), &[])?;
-        Ok(fitness(head, self.manager.problems()))
+    pub(in crate::api) fn ready(&self, head: &Parts) -> Response<AnswerBody> {
+        fitness(head, self.manager.problems())
     }
 }
 

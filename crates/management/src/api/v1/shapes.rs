@@ -154,6 +154,8 @@ pub(in crate::api) struct Function {
     pub(super) handlers: Handlers,
     /// Its calls that have not ended.
     pub(super) load: FunctionLoad,
+    /// What its processes take of the machine; null where that could not be told.
+    pub(super) usage: Option<Usage>,
     /// How many calls ended so, a number for each outcome.
     pub(super) calls: BTreeMap<&'static str, u64>,
     /// Of the last try to deploy this name, whether or not it is what runs.
@@ -213,6 +215,18 @@ pub(in crate::api) struct FunctionLoad {
     pub(super) running: usize,
     /// That wait for a place.
     pub(super) waiting: usize,
+}
+
+/// What a function's processes take of the machine.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(in crate::api) struct Usage {
+    /// Processes that live, those included that the function started.
+    pub(super) processes: u64,
+    /// Their memory; what is shared with others counts in part.
+    pub(super) memory_bytes: u64,
+    /// The function's processor time since its first deploy, as far as it is known.
+    pub(super) cpu_seconds: f64,
 }
 
 /// What came of the last try to deploy a name.

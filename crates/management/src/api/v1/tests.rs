@@ -1,5 +1,6 @@
 use serde_json::Value;
 use tinyfaas_model::{CallOutcome, CallState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::api::tests::{Answer, World};
 use crate::fake::zip_of;
@@ -157,6 +158,85 @@ async fn what_is_not_understood_is_refused() {
     world.put("/v1/functions/a?env=python3", foreign, &zip).await.refused(403, "evil.example");
     assert!(world.backend.events().is_empty());
     assert_eq!(world.spooled(), 0);
+}
+
+#[tokio::test]
+async fn a_form_is_a_deploy() {
+    let world = World::new().await;
+    let typed = "Content-Type: multipart/form-data; boundary=xX\r\n";
+    let zip = zip_of(&[("fn.py", "")]);
+    let part = |name: &str, content: &[u8]| {
+        let head = format!("--xX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
+        [head.as_bytes(), content, b"\r\n"].concat()
+    };
+    let put = async |parts: &[Vec<u8>]| {
+        let body = [parts.concat().as_slice(), b"--xX--\r\n"].concat();
+        world.put("/v1/functions/echo", typed, &body).await
+    };
+    let archive = part("archive", &zip);
+    let json = part("settings", br#"{"env":"nodejs","threads":2,"envs":["A=1"],"name":"x"}"#);
+    let function = put(&[archive.clone(), json.clone()]).await.json(201);
+    assert_eq!((&function["name"], &function["env"]), (&"echo".into(), &"nodejs".into()));
+    assert_eq!((&function["threads"], &function["envs"]), (&2.into(), &serde_json::json!(["A"])));
+    // What stands for itself goes over the JSON.
+    let plain = [part("env", b"python3"), part("envs", b"B=2"), json.clone(), archive.clone()];
+    let function = put(&plain).await.json(200);
+    assert_eq!((&function["env"], &function["threads"]), (&"python3".into(), &2.into()));
+    assert_eq!(function["envs"], serde_json::json!(["A", "B"]));
+    put(std::slice::from_ref(&json)).await.refused(422, "lacks \"archive\"");
+    put(&[archive.clone(), part("url", b"http://localhost/")]).await.refused(422, "both");
+    put(&[archive.clone(), archive.clone()]).await.refused(400, "twice");
+    put(&[part("archives", &zip)]).await.refused(400, "is archive meant?");
+    put(&[part("env", b"\xff")]).await.refused(400, "not UTF-8");
+    put(&[part("settings", b"{"), archive.clone()]).await.refused(400, "not JSON");
+    put(&[part("threads", b"x"), archive.clone()]).await.refused(422, "from 1 to 256");
+    put(&[part("settings", &vec![b' '; 2 << 20])]).await.refused(413, "larger than");
+    world.put("/v1/functions/echo", typed, &archive).await.refused(400, "cut off");
+    let untold = "Content-Type: multipart/form-data\r\n";
+    world.put("/v1/functions/echo", untold, &archive).await.refused(400, "boundary");
+    assert_eq!(world.get("/v1/functions/echo").await.json(200)["version"], 2);
+}
+
+#[tokio::test]
+async fn logs_are_text_or_json_and_followed() {
+    let world = World::with(|config| config.log_followers_max = 1).await;
+    world.deploy("echo", &[("fn.py", "")]).await.json(201);
+    world.deploy("other", &[("fn.py", "")]).await.json(201);
+    let text = world.get("/v1/functions/echo/logs?tail=1").await;
+    assert!(text.body.ends_with("Z started\n") && text.body.lines().count() == 1, "{}", text.body);
+    assert_eq!(world.get("/v1/logs").await.body, world.get("/logs").await.body);
+    assert_eq!(world.get("/v1/logs?since=2999-01-01T00:00:00Z").await.body, "");
+    let json = "Accept: application/json\r\n";
+    let lines = world.send("GET", "/v1/functions/echo/logs", json, "").await.events();
+    assert_eq!((&lines[1]["handler"], &lines[1]["text"]), (&"echo-1".into(), &"started".into()));
+    world.get("/v1/functions/ecko/logs").await.refused(404, "is echo meant?");
+    world.get("/v1/logs?tail=-1").await.refused(422, "a number of lines");
+    world.get("/v1/logs?since=then").await.refused(422, "a time such as");
+    world.get("/v1/logs?follow=yes").await.refused(422, "true or false");
+    let mut follower = world.connect().await;
+    let request = b"GET /v1/functions/echo/logs?follow=true&tail=1 HTTP/1.1\r\n\
+        Host: localhost\r\nConnection: close\r\n\r\n";
+    follower.write_all(request).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"started\n\r\n") {
+        assert!(follower.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    world.get("/v1/logs?follow=true").await.refused(503, "1 clients follow");
+    let handler = tinyfaas_model::HandlerId::new("echo-1");
+    world.manager.log_for_test("echo").line(&handler, b"hello");
+    while !seen.ends_with(b"hello\n\r\n") {
+        assert!(follower.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    assert_eq!(world.delete("/v1/functions/echo").await.status, 204);
+    follower.read_to_end(&mut seen).await.unwrap();
+    assert!(seen.ends_with(b"\r\n0\r\n\r\n"), "{}", String::from_utf8_lossy(&seen));
+    // A follower of all ends with the server.
+    let mut follower = world.connect().await;
+    let request = b"GET /v1/logs?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    follower.write_all(request).await.unwrap();
+    follower.read_buf(&mut seen).await.unwrap();
+    world.stop.send(()).unwrap();
+    world.served.await.unwrap();
 }
 
 #[tokio::test]
