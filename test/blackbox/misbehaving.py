@@ -34,7 +34,7 @@ LONG, LONG_S = "long", 20
 
 # What a function prints that prints without end; a gigabyte takes its time and is
 # for the long run: TINYFAAS_TEST_PRINTS=1000000000.
-PRINTED_LINES = int(os.environ.get("TINYFAAS_TEST_PRINTS", 20_000_000)) // 1000
+PRINTED_LINES = int(os.environ.get("TINYFAAS_TEST_PRINTS", 10_000_000)) // 1000
 PRINTING = {"TF_CALL_DEADLINE": "300s", "TF_LOG_BYTES_MAX": "256KiB"}
 
 
@@ -92,7 +92,7 @@ class Misbehaving(OwnServerCase):
     # What happens
 
     @contextmanager
-    def beside(self, name, status=200, *words):
+    def beside(self, name, status=200, *words, timeout=60):
         """What happens within does so while a slow call is in the same handler. Checks
         how that one is answered, that the function answers again, and that nothing
         more is there than before."""
@@ -100,7 +100,8 @@ class Misbehaving(OwnServerCase):
         before = self.belongings()
         log = self.logs(name).count(SLOW_BEGAN)
         with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(self.call, name, SLOW if status == 200 else LONG)
+            body = SLOW if status == 200 else LONG
+            slow = pool.submit(self.call, name, body, timeout=timeout)
             self.eventually(lambda: self.logs(name).count(SLOW_BEGAN), lambda n: n > log, "begun")
             yield
             told(self, slow.result(), status, *(words or [SLOW_DONE] * (status == 200)))
@@ -110,7 +111,7 @@ class Misbehaving(OwnServerCase):
     def misbehaves(self, name, body, status, *words, beside=(200,), timeout=60):
         """Calls the function with what makes it misbehave, and checks how that is
         answered. The answer, and how long it took."""
-        with self.beside(name, *beside):
+        with self.beside(name, *beside, timeout=timeout):
             began = time.monotonic()
             answer = self.call(name, body, timeout=timeout)
             took = time.monotonic() - began
