@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 
+from .case import Run
 from .server import binary, clean_environment
 
 RUN_S = 120
@@ -20,6 +21,11 @@ RUN_S = 120
 
 class CommandLine:
     """For a case: runs commands against the case's server."""
+
+    def setUp(self):
+        if Run.remote:
+            self.skipTest("tries this program's commands; this run is pointed at a running server")
+        super().setUp()
 
     def tinyfaas(self, *arguments, stdin=b"", cwd="/", environment=None, timeout=RUN_S):
         """Runs a command without a terminal; how it ended."""
