@@ -1,0 +1,451 @@
+//! The server's message layer (RFC 7252 section 4): what arrives, made into
+//! requests that run once, and their replies, made into datagrams.
+//!
+//! Knows all endpoints, but no socket and no clock: [`Exchange::receive`] is given
+//! a datagram, [`Exchange::reply`] an application's reply, [`Exchange::expire`] is
+//! called when [`Exchange::deadline`] has come, and after each of them
+//! [`Exchange::poll`] tells what to do. Knows no resources and no blocks.
+//! Multicast is not served: give it no datagram that was sent to a group.
+
+mod answer;
+mod confirm;
+mod seen;
+mod sources;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+pub use sources::SourceLimits;
+
+use crate::chain::{Chain, Handle};
+use crate::keyed::Keyed;
+use crate::message::{
+    Code, Due, Kind, Message, MessageId, OptionNumber, Options, OptionsBuilder, Token,
+};
+use crate::peer::Peer;
+use confirm::{Confirmables, Identifiers};
+use seen::{Answer, Seen, State};
+use sources::Sources;
+
+/// The longest datagram that is sent, in bytes: UDP's over IPv4. Block-wise
+/// transfer keeps replies far below.
+pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+/// The message layer's times and bounds, each with its default.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Requests that run at a time; further ones get 5.03. 4,096.
+    pub calls_max: usize,
+    /// When an empty acknowledgement goes out ahead of the reply. 1 s, below a
+    /// client's first retransmission.
+    pub acknowledge_after: Duration,
+    /// ACK_TIMEOUT: the least first wait for an acknowledgement; each further one
+    /// is twice as long (RFC 7252 section 4.8). 2 s.
+    pub ack_timeout: Duration,
+    /// By what part of ACK_TIMEOUT the first wait may be longer, in percent:
+    /// ACK_RANDOM_FACTOR less one. 50.
+    pub ack_random_percent: u32,
+    /// MAX_RETRANSMIT. 4.
+    pub retransmissions_max: u32,
+    /// For how long a confirmable request is remembered: EXCHANGE_LIFETIME. 247 s.
+    pub confirmable_for: Duration,
+    /// The same for a non-confirmable one: NON_LIFETIME. 145 s.
+    pub non_confirmable_for: Duration,
+    /// What remembered requests and their replies may take, in bytes; then the
+    /// oldest are forgotten early. 16 MiB.
+    pub remembered_bytes_max: usize,
+    /// Separate replies that wait for their acknowledgement; further ones are sent
+    /// once and non-confirmably (RFC 7252 section 5.2.2 allows it). 4,096.
+    pub confirmables_max: usize,
+    /// What sources that are not proven may be sent.
+    pub sources: SourceLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            calls_max: 4096,
+            acknowledge_after: Duration::from_secs(1),
+            ack_timeout: Duration::from_secs(2),
+            ack_random_percent: 50,
+            retransmissions_max: 4,
+            confirmable_for: Duration::from_secs(247),
+            non_confirmable_for: Duration::from_secs(145),
+            remembered_bytes_max: 16 << 20,
+            confirmables_max: 4096,
+            sources: SourceLimits::default(),
+        }
+    }
+}
+
+/// A request that runs. Never given twice within 2^32 calls.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct CallId(Handle);
+
+/// A request to run; it is owed one [`Exchange::reply`].
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What the reply names.
+    pub call: CallId,
+    /// Who asks.
+    pub peer: Peer,
+    /// What is asked; its critical options are all known.
+    pub message: Message,
+}
+
+/// What the application answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Response {
+    /// The outcome; of class 2, 4 or 5.
+    pub code: Code,
+    /// Its options.
+    pub options: Options,
+    /// Its payload; of an error, a sentence for people (RFC 7252 section 5.5.2).
+    pub payload: Bytes,
+}
+
+impl Response {
+    /// A response of its code alone.
+    #[must_use]
+    pub fn new(code: Code) -> Response {
+        Response { code, options: Options::EMPTY, payload: Bytes::new() }
+    }
+
+    /// 5.03 that asks to come back in so many seconds (RFC 7252 section 5.9.3.4).
+    #[must_use]
+    pub fn unavailable(seconds: u32) -> Response {
+        let mut options = OptionsBuilder::new();
+        options.push_uint(OptionNumber::MAX_AGE, seconds);
+        Response { options: options.build(), ..Response::new(Code::SERVICE_UNAVAILABLE) }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Send this datagram, from the address that the peer spoke to.
+    Send(Peer, Bytes),
+    /// Nobody waits for this call any more; a reply to it is not taken.
+    Cancel(CallId),
+}
+
+/// A request that runs.
+struct Call {
+    peer: Peer,
+    id: MessageId,
+    token: Token,
+    confirmable: bool,
+    /// The classes whose responses it does not want (RFC 7967 section 2.1).
+    no_response: u32,
+    request_bytes: usize,
+    print: u64,
+    /// Where it waits for its empty acknowledgement; none once that is sent.
+    unacknowledged: Option<Handle>,
+}
+
+/// The message layer of one endpoint of ours. See the module.
+pub struct Exchange {
+    limits: Limits,
+    key: Keyed,
+    calls: Chain<Call>,
+    /// Confirmable ones whose empty acknowledgement may come due, soonest first.
+    unacknowledged: Chain<(Instant, CallId)>,
+    seen: Seen,
+    confirmables: Confirmables,
+    identifiers: Identifiers,
+    sources: Sources,
+    outputs: VecDeque<Output>,
+}
+
+impl Exchange {
+    /// A message layer that has seen nothing. `secret` must be random: with it
+    /// strangers could foresee message IDs and Echo values.
+    #[must_use]
+    pub fn new(limits: Limits, secret: u128, now: Instant) -> Exchange {
+        let key = Keyed::new(secret);
+        Exchange {
+            calls: Chain::default(),
+            unacknowledged: Chain::default(),
+            seen: Seen::new(limits.remembered_bytes_max),
+            confirmables: Confirmables::new(&limits, key.clone()),
+            identifiers: Identifiers::new(key.clone()),
+            sources: Sources::new(limits.sources.clone(), key.clone(), now),
+            outputs: VecDeque::new(),
+            key,
+            limits,
+        }
+    }
+
+    /// Takes a datagram. Returns a request to run, if it is one that was not seen.
+    pub fn receive(&mut self, now: Instant, peer: Peer, datagram: &Bytes) -> Option<Request> {
+        let message = match Message::decode(datagram) {
+            Ok(message) => message,
+            Err(error) => {
+                if let Due::Reset(id) = error.due() {
+                    self.send_empty(Kind::Reset, peer, id);
+                }
+                return None;
+            }
+        };
+        match message.kind {
+            Kind::Acknowledgement | Kind::Reset => {
+                // One with a code answers nothing that was asked here.
+                if message.code.is_empty() {
+                    self.settle(now, peer, message.id);
+                }
+                None
+            }
+            Kind::Confirmable | Kind::NonConfirmable if message.code.is_request() => {
+                self.request(now, peer, datagram, message)
+            }
+            Kind::NonConfirmable if message.code.is_response() => None,
+            // A ping, or a response to nobody here.
+            Kind::Confirmable | Kind::NonConfirmable => {
+                self.send_empty(Kind::Reset, peer, message.id);
+                None
+            }
+        }
+    }
+
+    /// Takes the reply to a call. One to a call that is cancelled is dropped.
+    pub fn reply(&mut self, now: Instant, call: CallId, response: Response) {
+        let Some(call) = self.calls.remove(call.0) else {
+            return;
+        };
+        let acknowledged = match call.unacknowledged {
+            Some(place) => self.unacknowledged.remove(place).is_none(),
+            None => true,
+        };
+        let answer = if answer::suppressed(call.no_response, response.code) {
+            self.answer_nothing(&call, acknowledged)
+        } else {
+            self.answer(now, &call, acknowledged, response)
+        };
+        self.seen.finish(now, call.print, answer);
+    }
+
+    /// Does what has come due: empty acknowledgements and retransmissions.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some((_, (due, call))) = self.unacknowledged.front()
+            && *due <= now
+        {
+            self.acknowledge(*call);
+        }
+        while let Some(step) = self.confirmables.expire(now) {
+            let print = step.print;
+            if let Some(datagram) = step.datagram {
+                let ip = step.peer.remote.ip();
+                if !self.is_proven(now, &step.peer) {
+                    self.sources.charge(now, ip, datagram.len());
+                }
+                self.outputs.push_back(Output::Send(step.peer, datagram));
+            } else {
+                self.seen.settle(print);
+            }
+        }
+        self.seen.clear(now);
+    }
+
+    /// When [`Exchange::expire`] has something to do; none while nothing waits.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let acknowledgement = self.unacknowledged.front().map(|(_, (due, _))| *due);
+        [acknowledgement, self.confirmables.deadline()].into_iter().flatten().min()
+    }
+
+    /// What is to be done next; none when all is done.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Forgets an endpoint whose session has ended: its calls are cancelled, its
+    /// replies no longer repeated. Takes a look at all that runs.
+    pub fn forget(&mut self, peer: &Peer) {
+        let gone: Vec<Handle> = (self.calls.iter())
+            .filter(|(_, call)| call.peer == *peer)
+            .map(|(handle, _)| handle)
+            .collect();
+        for handle in gone {
+            let call = self.calls.remove(handle).expect("it was just found");
+            if let Some(place) = call.unacknowledged {
+                self.unacknowledged.remove(place);
+            }
+            self.seen.forget(call.print);
+            self.outputs.push_back(Output::Cancel(CallId(handle)));
+        }
+        for print in self.confirmables.forget(peer) {
+            self.seen.settle(print);
+        }
+    }
+
+    /// Whether this peer is where it says: a reply of any size may be sent there.
+    #[must_use]
+    pub fn is_proven(&self, now: Instant, peer: &Peer) -> bool {
+        peer.is_beyond_doubt() || self.sources.is_proven(now, peer.remote.ip())
+    }
+
+    /// How many requests run.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// How many separate replies wait for their acknowledgement.
+    #[must_use]
+    pub fn confirmables(&self) -> usize {
+        self.confirmables.len()
+    }
+
+    /// What is remembered of finished requests, in bytes.
+    #[must_use]
+    pub fn remembered_bytes(&self) -> usize {
+        self.seen.bytes()
+    }
+
+    fn request(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        datagram: &Bytes,
+        message: Message,
+    ) -> Option<Request> {
+        let print = self.key.hash((&peer, message.id, &datagram[..]));
+        if let Some(state) = self.seen.find(now, print, &peer, message.id) {
+            let state = state.clone();
+            self.repeat(now, peer, &message, datagram.len(), state);
+            return None;
+        }
+        if let Err(unservable) = message.check_request() {
+            match unservable.due(message.kind, message.id) {
+                Due::Silence => {}
+                Due::Reset(id) => self.send_empty(Kind::Reset, peer, id),
+                Due::Response(code) => self.refuse(peer, &message, Response::new(code)),
+            }
+            return None;
+        }
+        if !self.is_proven(now, &peer) && !self.may_ask(now, &peer, &message) {
+            let challenge = self.challenge(now, &peer);
+            self.refuse(peer, &message, challenge);
+            return None;
+        }
+        if self.calls.len() >= self.limits.calls_max {
+            self.refuse(peer, &message, Response::unavailable(1));
+            return None;
+        }
+        let call = self.begin(now, peer, print, datagram.len(), &message);
+        Some(Request { call, peer, message })
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        print: u64,
+        request_bytes: usize,
+        message: &Message,
+    ) -> CallId {
+        let confirmable = message.kind == Kind::Confirmable;
+        let no_response = message.options.uint(OptionNumber::NO_RESPONSE);
+        let handle = self.calls.push_back(Call {
+            peer,
+            id: message.id,
+            token: message.token,
+            confirmable,
+            no_response: no_response.unwrap_or(0),
+            request_bytes,
+            print,
+            unacknowledged: None,
+        });
+        let call = CallId(handle);
+        let life = if confirmable {
+            let due = now + self.limits.acknowledge_after;
+            let place = self.unacknowledged.push_back((due, call));
+            if let Some(call) = self.calls.get_mut(handle) {
+                call.unacknowledged = Some(place);
+            }
+            self.limits.confirmable_for
+        } else {
+            self.limits.non_confirmable_for
+        };
+        self.seen.begin(print, peer, message.id, now + life, call);
+        call
+    }
+
+    /// A copy of a request that was seen.
+    fn repeat(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        message: &Message,
+        request_bytes: usize,
+        state: State,
+    ) {
+        let confirmable = message.kind == Kind::Confirmable;
+        let bytes = match state {
+            State::Running(call) => {
+                if confirmable && !self.acknowledge(call) {
+                    self.send_empty(Kind::Acknowledgement, peer, message.id);
+                }
+                return;
+            }
+            State::Done(Answer::None) => return,
+            State::Done(Answer::Whole(bytes)) => Some(bytes),
+            State::Done(Answer::Separate(bytes)) => {
+                self.send_empty(Kind::Acknowledgement, peer, message.id);
+                bytes
+            }
+        };
+        let Some(bytes) = bytes else {
+            return;
+        };
+        let excess = Sources::excess(request_bytes, bytes.len());
+        if excess > 0 && !self.is_proven(now, &peer) {
+            if self.sources.is_over(now, peer.remote.ip()) {
+                return;
+            }
+            self.sources.charge(now, peer.remote.ip(), excess);
+        }
+        self.outputs.push_back(Output::Send(peer, bytes));
+    }
+
+    /// Sends the empty acknowledgement of a call, unless that was done before.
+    fn acknowledge(&mut self, call: CallId) -> bool {
+        let Some(call) = self.calls.get_mut(call.0) else {
+            return false;
+        };
+        let Some(place) = call.unacknowledged.take() else {
+            return false;
+        };
+        let (peer, id) = (call.peer, call.id);
+        self.unacknowledged.remove(place);
+        self.send_empty(Kind::Acknowledgement, peer, id);
+        true
+    }
+
+    /// An acknowledgement or a reset of something that was sent.
+    fn settle(&mut self, now: Instant, peer: Peer, id: MessageId) {
+        if let Some(print) = self.confirmables.settle(&peer, id) {
+            self.seen.settle(print);
+            if !peer.is_beyond_doubt() {
+                self.sources.prove(now, peer.remote.ip());
+            }
+        }
+    }
+
+    /// Whether a source that is not proven may have a request run.
+    fn may_ask(&mut self, now: Instant, peer: &Peer, message: &Message) -> bool {
+        let ip = peer.remote.ip();
+        if let Some(echo) = message.options.get(OptionNumber::ECHO)
+            && self.sources.is_echo(now, ip, echo)
+        {
+            self.sources.prove(now, ip);
+            return true;
+        }
+        !self.sources.must_prove_first() && !self.sources.is_over(now, ip)
+    }
+}
+
+#[cfg(test)]
+mod tests;

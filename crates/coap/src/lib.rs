@@ -1,0 +1,14 @@
+//! CoAP without I/O: the codec, the server's message layer and block-wise
+//! transfer as state machines.
+//!
+//! Nothing here has a socket, a clock, a thread or a source of randomness: bytes,
+//! instants and randomness are passed in, and what to do about them comes out. So
+//! loss, reordering, duplication and restarts are tested by playing schedules.
+
+mod chain;
+pub mod exchange;
+mod keyed;
+pub mod message;
+mod peer;
+
+pub use peer::Peer;
