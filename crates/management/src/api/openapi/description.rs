@@ -295,14 +295,15 @@ fn put_answer() -> Value {
     )
 }
 
+/// A time, or how long ago; years, months and times that every reader takes.
+const SINCE: &str = "^[0-9]{1,3}(ms|s|m|min|h)?$|\
+    ^2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$";
+
 fn logs_query(name: &str) -> (Value, &'static str) {
     match name {
         "follow" => (json!({ "type": "boolean" }), "whether to go on with what comes"),
         "since" => (
-            json!({ "anyOf": [
-                { "type": "string", "format": "date-time" },
-                { "type": "string", "pattern": "^[0-9]{1,3}(ms|s|m|min|h)?$" },
-            ] }),
+            json!({ "type": "string", "pattern": SINCE, "examples": ["10m"] }),
             "only lines since then: a time (RFC 3339), or how long ago",
         ),
         _ => (
