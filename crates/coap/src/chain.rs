@@ -92,7 +92,6 @@ impl<T> Chain<T> {
     }
 
     /// Puts the entry to the back, if it still stands.
-    #[cfg(test)]
     pub(crate) fn move_to_back(&mut self, handle: Handle) {
         if self.get(handle).is_some() {
             self.unlink(handle.index);

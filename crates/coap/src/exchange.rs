@@ -286,6 +286,12 @@ impl Exchange {
         peer.is_beyond_doubt() || self.sources.is_proven(now, peer.remote.ip())
     }
 
+    /// Whether a reply to this call is still taken.
+    #[must_use]
+    pub fn is_running(&self, call: CallId) -> bool {
+        self.calls.get(call.0).is_some()
+    }
+
     /// How many requests run.
     #[must_use]
     pub fn calls(&self) -> usize {

@@ -5,10 +5,12 @@
 //! instants and randomness are passed in, and what to do about them comes out. So
 //! loss, reordering, duplication and restarts are tested by playing schedules.
 
+pub mod block;
 mod chain;
 pub mod exchange;
 mod keyed;
 pub mod message;
 mod peer;
+pub mod server;
 
 pub use peer::Peer;
