@@ -66,15 +66,13 @@ impl Exchange {
         let excess = Sources::excess(call.request_bytes, bytes);
         let mut probe = false;
         if excess > 0 && !self.is_proven(now, &peer) {
-            if self.sources.is_over(now, ip) {
-                response = self.challenge(now, &peer);
-            } else {
-                self.sources.charge(now, ip, excess);
-                probe = call.confirmable && {
-                    let lasts = self.confirmables.longest_wait();
-                    self.sources.begin_probe(now, ip, lasts)
-                };
-            }
+            // However much is spent by now: a function that ran for it would run
+            // again for who is told to ask again. What is owed stops new requests.
+            self.sources.charge(now, ip, excess);
+            probe = call.confirmable && {
+                let lasts = self.confirmables.longest_wait();
+                self.sources.begin_probe(now, ip, lasts)
+            };
         }
         if call.confirmable && !acknowledged && !probe {
             let datagram = encode(Kind::Acknowledgement, call.id, call.token, response);
