@@ -9,6 +9,7 @@ pub mod block;
 mod chain;
 pub mod exchange;
 mod keyed;
+pub mod link;
 pub mod message;
 mod peer;
 pub mod server;
