@@ -113,6 +113,10 @@ impl Seen {
         let Some(entry) = self.entries.get_mut(&print) else {
             return;
         };
+        if entry.place.is_some() {
+            // Two requests of one print: the first answer stands.
+            return;
+        }
         self.bytes += ENTRY_BYTES + answer.bytes();
         entry.state = State::Done(answer);
         entry.place = Some(self.finished.push_back(print));
@@ -131,10 +135,14 @@ impl Seen {
 
     /// Forgets what is too old or too much.
     pub(super) fn clear(&mut self, now: Instant) {
-        while let Some((_, print)) = self.finished.front() {
+        while let Some((place, print)) = self.finished.front() {
             let print = *print;
-            let expires = self.entries.get(&print).map(|entry| entry.expires);
-            if self.bytes <= self.bytes_max && expires.is_some_and(|expires| now < expires) {
+            let Some(entry) = self.entries.get(&print) else {
+                // Whatever stands here for nothing must not be met for ever.
+                self.finished.remove(place);
+                continue;
+            };
+            if self.bytes <= self.bytes_max && now < entry.expires {
                 break;
             }
             self.forget(print);
@@ -151,5 +159,27 @@ impl Seen {
         if let Some(place) = entry.place {
             self.finished.remove(place);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn two_answers_to_one_print_are_forgotten_once() {
+        let now = Instant::now();
+        let peer = Peer::at("192.0.2.1:5683".parse().unwrap());
+        let mut seen = Seen::new(1 << 20);
+        let expires = now + Duration::from_secs(1);
+        seen.begin(7, peer, MessageId(1), expires, CallId(Chain::default().push_back(())));
+        seen.finish(now, 7, Answer::None);
+        seen.finish(now, 7, Answer::None);
+        assert_eq!(seen.bytes(), ENTRY_BYTES);
+        seen.clear(expires);
+        assert_eq!((seen.bytes(), seen.entries.len()), (0, 0));
+        assert!(seen.finished.front().is_none());
     }
 }
