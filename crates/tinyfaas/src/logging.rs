@@ -17,9 +17,6 @@ use tracing_subscriber::fmt::format::{Format, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The words of the setting `log-format`.
-pub(crate) const FORMATS: &[&str] = &["text", "json"];
-
 /// How lines look.
 #[derive(Debug, Clone, Copy)]
 struct Look {
@@ -33,7 +30,7 @@ const ERROR: u8 = 3;
 
 /// Starts the log.
 ///
-/// `level` is one of tracing's, `form` one of [`FORMATS`].
+/// `level` is one of tracing's, `form` a choice of the setting `log-format`.
 pub(crate) fn start(level: &str, form: &str) {
     let level: Level = level.parse().expect("the setting's choices are tracing's levels");
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

@@ -5,7 +5,6 @@
 //! read or what a value does.
 
 use crate::config::values::Kind;
-use crate::logging::FORMATS;
 
 /// One setting: a flag, an environment variable, a default.
 #[derive(Debug)]
@@ -100,7 +99,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(SERVER, "log-level", "TF_LOG", "info",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
         "how much the server says of itself on standard error"),
-    setting(SERVER, "log-format", "TF_LOG_FORMAT", "text", Kind::Choice(FORMATS),
+    setting(SERVER, "log-format", "TF_LOG_FORMAT", "text", Kind::Choice(&["text", "json"]),
         "how it says it: text, or a JSON object a line"),
     setting(SERVER, "drain-stop", "TF_DRAIN_STOP", "10s", Kind::Duration,
         "how long running calls may go on when the server stops"),
