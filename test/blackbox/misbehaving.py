@@ -132,11 +132,17 @@ class Misbehaving(OwnServerCase):
         self.answers(name, OK, OK)
         before = self.server.memory_peak()
         self.misbehaves(name, body, 200, "printed", timeout=300)
-        log = self.wait_for_log(name, f" {PRINTED_LINES - 1} ")
+        # What comes faster than the disk takes it is dropped, the last line too.
+        log = self.eventually(
+            lambda: self.logs(name),
+            lambda log: f" {PRINTED_LINES - 1} " in log or "they came faster than the disk" in log,
+            "the last line, or that lines were dropped",
+        )
         self.assertLess(len(log), 300_000)
         first = log.splitlines()[0]
         self.assertRegex(first, rf"^function={name} handler=log \S+ the oldest \d+ bytes of this log are gone$")
-        self.assertGreater(int(first.split(" the oldest ")[1].split()[0]), PRINTED_LINES * 1000 - 300_000)
+        # Before any line is dropped, far more waits for the disk than is kept.
+        self.assertGreater(int(first.split(" the oldest ")[1].split()[0]), 500_000)
         kept = [path for path in (self.server.data / "logs").rglob("*") if path.is_file()]
         self.assertLess(sum(path.stat().st_size for path in kept), 300_000)
         self.assertLess(self.server.memory_peak() - before, 32 << 20)
