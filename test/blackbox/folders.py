@@ -118,3 +118,14 @@ def write(folder, entries):
         if isinstance(entry, File):
             path.chmod(entry.mode)
     return folder
+
+
+def endless_build(mark):
+    """A Python function with a source package whose build says the mark and never
+    ends. The package is its own build backend, so pip needs no index."""
+    return {
+        "fn.py": "def fn(input, headers):\n    return input\n",
+        "requirements.txt": "--no-index\n./endless\n",
+        "endless/pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "endless/backend.py": f"import os, sys\nos.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(600)', '{mark}'])\n",
+    }

@@ -8,6 +8,7 @@ import unittest
 
 from blackbox import folders
 from blackbox.case import Case, OwnServerCase, need_environment, need_pip, need_tool, new_name
+from blackbox.misbehaving import running
 
 
 def wheel(name, version, modules):
@@ -134,19 +135,11 @@ class Bounded(OwnServerCase):
     def test_an_install_that_takes_too_long_is_ended(self):
         """A source package whose build never ends."""
         need_pip(self)
-        answer = self.upload("endless", "python3", {
-            "fn.py": "def fn(input, headers):\n    return input\n",
-            "requirements.txt": "--no-index\n--no-build-isolation\n./endless\n",
-            "endless/setup.py": "import time\ntime.sleep(600)\n",
-        })
-        self.assertGreaterEqual(answer.status, 400)
-        self.assertTrue(answer.text.strip())
+        mark = f"endless-{os.getpid()}-bounded"
+        answer = self.upload("endless", "python3", folders.endless_build(mark))
+        self.refused(answer, 422, "installing the dependencies failed", "2s")
         self.assertEqual(self.names(), [])
-        server = self.server
-        self.eventually(
-            lambda: [p for p in server.processes() if b"setup.py" in open(f"/proc/{p}/cmdline", "rb").read()] if os.path.exists("/proc") else [],
-            lambda seen: not seen, "the installer gone",
-        )
+        self.eventually(lambda: running(mark), lambda seen: not seen, "the build gone")
 
 
 if __name__ == "__main__":

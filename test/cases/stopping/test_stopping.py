@@ -7,7 +7,9 @@ import threading
 import time
 import unittest
 
+from blackbox import folders
 from blackbox.case import OwnServerCase, need_environment, need_pip
+from blackbox.misbehaving import running
 from blackbox.server import alive
 
 # Leaves two processes behind: one in the background, one that has gone as far
@@ -181,11 +183,8 @@ class Stopping(OwnServerCase):
     def test_a_stop_during_a_build(self):
         need_pip(self)
         server = self.start(TF_DRAIN_STOP="500ms")
-        body = {
-            "fn.py": "def fn(input, headers):\n    return input\n",
-            "requirements.txt": "--no-index\n--no-build-isolation\n./endless\n",
-            "endless/setup.py": "import time\ntime.sleep(600)\n",
-        }
+        mark = f"endless-{os.getpid()}-stopping"
+        body = folders.endless_build(mark)
 
         def upload():
             try:
@@ -195,8 +194,9 @@ class Stopping(OwnServerCase):
 
         uploading = threading.Thread(target=upload)
         uploading.start()
-        self.eventually(lambda: builds(server), bool, "building")
+        self.eventually(lambda: running(mark), bool, "building")
         self.ends_clean(server)
+        self.assertEqual(running(mark), [])
         uploading.join(10)
 
     def test_what_is_printed(self):
@@ -204,19 +204,6 @@ class Stopping(OwnServerCase):
         self.assertRegex(server.output(), r"(?i)functions run with|rights")
         self.assertTrue(re.search(r"(?i)python", server.output()), server.output())
         self.ends_clean(server)
-
-
-def builds(server):
-    """The processes of an installer."""
-    found = []
-    for pid in server.processes():
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if b"pip" in file.read():
-                    found.append(pid)
-        except OSError:
-            pass
-    return found
 
 
 class MissingInterpreters(OwnServerCase):
