@@ -1,4 +1,4 @@
-use std::io::{Cursor, Seek, SeekFrom, Write};
+use std::io::{Cursor, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
@@ -91,21 +91,21 @@ fn raw_zip(entries: &[Raw<'_>]) -> Vec<u8> {
     out
 }
 
-struct Unpacked {
+pub(super) struct Unpacked {
     _dir: TempDir,
-    folder: Folder,
+    pub(super) folder: Folder,
 }
 
 impl Unpacked {
-    fn at(&self, name: &str) -> PathBuf {
+    pub(super) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(super) fn text(&self, name: &str) -> String {
         fs::read_to_string(self.at(name)).unwrap()
     }
 
-    fn mode(&self, name: &str) -> u32 {
+    pub(super) fn mode(&self, name: &str) -> u32 {
         fs::symlink_metadata(self.at(name)).unwrap().permissions().mode() & 0o7777
     }
 
@@ -129,18 +129,32 @@ impl Unpacked {
     }
 }
 
-fn run(bytes: &[u8], subfolder: &str, limits: &ArchiveLimits) -> Result<Unpacked, UnpackError> {
-    let dir = tempfile::tempdir().unwrap();
+/// A file as it is when it has been written.
+pub(super) fn spooled(bytes: &[u8]) -> File {
     let mut archive = tempfile::tempfile().unwrap();
     archive.write_all(bytes).unwrap();
-    archive.seek(SeekFrom::Start(0)).unwrap();
+    archive
+}
+
+pub(super) fn run_as(
+    formats: Formats,
+    bytes: &[u8],
+    subfolder: &str,
+    limits: &ArchiveLimits,
+) -> Result<Unpacked, UnpackError> {
+    let dir = tempfile::tempdir().unwrap();
     let into = dir.path().join("fn");
     let subfolder = Subfolder::parse(subfolder).unwrap();
-    let outcome = unpack(archive, Formats::Zip, into, &subfolder, limits, &AtomicBool::new(false));
+    let cancelled = AtomicBool::new(false);
+    let outcome = unpack(spooled(bytes), formats, into, &subfolder, limits, &cancelled);
     if outcome.is_err() {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "something is left behind");
     }
     outcome.map(|folder| Unpacked { _dir: dir, folder })
+}
+
+fn run(bytes: &[u8], subfolder: &str, limits: &ArchiveLimits) -> Result<Unpacked, UnpackError> {
+    run_as(Formats::Zip, bytes, subfolder, limits)
 }
 
 fn good(bytes: &[u8]) -> Unpacked {

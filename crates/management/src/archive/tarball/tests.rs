@@ -1,16 +1,14 @@
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use tar::{EntryType, Header};
-use tempfile::TempDir;
 
-use crate::archive::{Folder, Formats, Subfolder, UnpackError, unpack};
+use crate::archive::tests::{Unpacked, run_as, spooled};
+use crate::archive::{Formats, Subfolder, UnpackError, unpack};
 use crate::config::ArchiveLimits;
 
 /// An entry as a stranger may write it.
@@ -68,43 +66,8 @@ fn tar_gz(entries: &[Raw<'_>]) -> Vec<u8> {
     gz(&tar)
 }
 
-/// A file as it is when it has been written.
-fn spooled(bytes: &[u8]) -> File {
-    let mut archive = tempfile::tempfile().unwrap();
-    archive.write_all(bytes).unwrap();
-    archive
-}
-
-struct Unpacked {
-    _dir: TempDir,
-    folder: Folder,
-}
-
-impl Unpacked {
-    fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        fs::read_to_string(self.at(name)).unwrap()
-    }
-
-    fn mode(&self, name: &str) -> u32 {
-        fs::symlink_metadata(self.at(name)).unwrap().permissions().mode() & 0o7777
-    }
-}
-
 fn run(bytes: &[u8], subfolder: &str, limits: &ArchiveLimits) -> Result<Unpacked, UnpackError> {
-    let dir = tempfile::tempdir().unwrap();
-    let into = dir.path().join("fn");
-    let subfolder = Subfolder::parse(subfolder).unwrap();
-    let cancelled = AtomicBool::new(false);
-    let formats = Formats::ZipOrTarGz;
-    let outcome = unpack(spooled(bytes), formats, into, &subfolder, limits, &cancelled);
-    if outcome.is_err() {
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "something is left behind");
-    }
-    outcome.map(|folder| Unpacked { _dir: dir, folder })
+    run_as(Formats::ZipOrTarGz, bytes, subfolder, limits)
 }
 
 fn good(bytes: &[u8]) -> Unpacked {
