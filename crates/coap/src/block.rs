@@ -69,7 +69,7 @@ impl Block {
 }
 
 /// What block-wise transfers may take, each with its default.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BlockLimits {
     /// SZX of the blocks that a proven source is sent, if it asks for no smaller
     /// ones. 6: 1,024 bytes.

@@ -34,7 +34,7 @@ use sources::Sources;
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// The message layer's times and bounds, each with its default.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Requests that run at a time; further ones get 5.03. 4,096.
     pub calls_max: usize,

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::coap::CoapConfig;
+
 /// The limits within which calls come in and replies go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayConfig {
@@ -90,6 +92,8 @@ pub struct GatewayConfig {
     pub h2_ping_interval: Duration,
     /// How long the answer to a ping may take; beyond: closed. Default 20 s.
     pub h2_ping_timeout: Duration,
+    /// The bounds of CoAP.
+    pub coap: CoapConfig,
 }
 
 impl Default for GatewayConfig {
@@ -125,6 +129,7 @@ impl Default for GatewayConfig {
             h2_send_bytes_max: 64 << 10,
             h2_ping_interval: Duration::from_secs(30),
             h2_ping_timeout: Duration::from_secs(20),
+            coap: CoapConfig::default(),
         }
     }
 }

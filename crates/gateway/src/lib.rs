@@ -5,6 +5,7 @@
 //! functions come and go, nor what runs them.
 
 mod asynchronous;
+mod coap;
 mod config;
 mod dispatch;
 mod held;
@@ -25,6 +26,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::asynchronous::AcceptedCalls;
+use self::coap::{Coap, Transports};
+pub use self::coap::{CoapConfig, CoapSockets};
 pub use self::config::GatewayConfig;
 use self::dispatch::Dispatch;
 use self::held::HeldBytes;
@@ -36,6 +39,8 @@ use self::http::watch::{Connections, Order};
 /// The gateway: all protocols, and the calls that are under way.
 pub struct Gateway {
     http: Arc<Http>,
+    coap: Arc<Coap>,
+    transports: Mutex<Transports>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -51,11 +56,21 @@ impl Gateway {
     #[must_use]
     pub fn new(config: GatewayConfig, routes: Routes) -> Arc<Self> {
         let dispatch = Arc::new(Dispatch::new(&config, routes));
+        let accepted = AcceptedCalls::new(&config, Arc::clone(&dispatch));
+        let held = HeldBytes::new(config.held_bytes_max);
         Arc::new(Self {
+            coap: Arc::new(Coap {
+                config: config.coap.clone(),
+                dispatch: Arc::clone(&dispatch),
+                accepted: Arc::clone(&accepted),
+                held: Arc::clone(&held),
+                retry_after: config.retry_after,
+            }),
+            transports: Mutex::default(),
             http: Arc::new(Http {
-                accepted: AcceptedCalls::new(&config, Arc::clone(&dispatch)),
+                accepted,
                 dispatch,
-                held: HeldBytes::new(config.held_bytes_max),
+                held,
                 connections: Connections::new(&config),
                 refusals: Arc::new(Semaphore::new(config.refusals_max)),
                 config,
@@ -92,6 +107,14 @@ impl Gateway {
         Ok(HttpEndpoint { addresses })
     }
 
+    /// Serves CoAP on these sockets, within the runtime that this is called in.
+    ///
+    /// # Errors
+    /// Where a socket cannot be used.
+    pub fn serve_coap(&self, sockets: CoapSockets) -> io::Result<()> {
+        self.transports.lock().serve(&self.coap, sockets)
+    }
+
     /// Stops: accepts nothing more at once, lets what runs end for `drain` at
     /// most, and gives up the rest. A line in the log for each asynchronous call
     /// that is given up. Where nothing is under way, this takes no time.
@@ -109,8 +132,12 @@ impl Gateway {
             let _ = task.await;
         }
         connections.end_all(Order::Close);
-        let (ended, ()) =
-            tokio::join!(timeout_at(until, connections.ended()), self.http.accepted.drain(until));
+        let transports = std::mem::take(&mut *self.transports.lock());
+        let (ended, (), ()) = tokio::join!(
+            timeout_at(until, connections.ended()),
+            transports.shutdown(until),
+            self.http.accepted.drain(until)
+        );
         if ended.is_err() {
             let open = connections.open();
             tracing::warn!("{open} connections cut off: their calls did not end in {drain:?}");

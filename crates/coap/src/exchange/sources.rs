@@ -16,7 +16,7 @@ use crate::keyed::Keyed;
 const FREE_BYTES: usize = 64;
 
 /// What limits replies to sources that are not proven.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceLimits {
     /// How many sources are remembered; further ones share one allowance. 4,096.
     pub sources_max: usize,

@@ -1,0 +1,74 @@
+//! CoAP over UDP: requests become calls, replies responses.
+//!
+//! Owns what all of its transports share, and their life. Must not know handlers
+//! or their backends; what is the same for every protocol is in
+//! [`crate::dispatch`].
+
+mod answer;
+mod config;
+mod endpoint;
+mod socket;
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::config::CoapConfig;
+use self::endpoint::Endpoint;
+use crate::asynchronous::AcceptedCalls;
+use crate::dispatch::Dispatch;
+use crate::held::HeldBytes;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// The sockets of the CoAP endpoints, bound and not blocking.
+#[derive(Debug, Default)]
+pub struct CoapSockets {
+    /// For datagrams in the clear.
+    pub udp: Vec<UdpSocket>,
+}
+
+/// What every transport of CoAP needs.
+pub(crate) struct Coap {
+    pub(crate) config: CoapConfig,
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) accepted: Arc<AcceptedCalls>,
+    pub(crate) held: Arc<HeldBytes>,
+    pub(crate) retry_after: Duration,
+}
+
+/// How the server's stop stands with a transport: none while it serves, else when
+/// it is over.
+pub(crate) type Stop = Option<Instant>;
+
+/// The transports that are being served.
+#[derive(Default)]
+pub(crate) struct Transports {
+    stop: watch::Sender<Stop>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Transports {
+    /// Serves CoAP on these sockets.
+    ///
+    /// # Errors
+    /// Where a socket cannot be used, or there is no randomness.
+    pub(crate) fn serve(&mut self, coap: &Arc<Coap>, sockets: CoapSockets) -> io::Result<()> {
+        if !sockets.udp.is_empty() {
+            let endpoint = Endpoint::new(Arc::clone(coap), sockets.udp, self.stop.subscribe())?;
+            self.tasks.push(tokio::spawn(endpoint));
+        }
+        Ok(())
+    }
+
+    /// Takes no new requests and lets what runs end, until then at most.
+    pub(crate) async fn shutdown(self, until: Instant) {
+        self.stop.send_replace(Some(until));
+        for task in self.tasks {
+            // One that panicked has said so, and its sockets are closed.
+            let _ = task.await;
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Every bound of CoAP, with its name, unit and default.
+//!
+//! Owns the numbers only. Must not know where they come from nor what enforces
+//! them.
+
+use tinyfaas_coap::block::BlockLimits;
+use tinyfaas_coap::exchange::Limits;
+
+/// The bounds within which CoAP is spoken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CoapConfig {
+    /// The message layer's, over UDP and DTLS.
+    pub messages: Limits,
+    /// Those of block-wise transfers.
+    pub blocks: BlockLimits,
+}

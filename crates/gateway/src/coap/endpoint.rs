@@ -1,0 +1,267 @@
+//! The endpoint for datagrams: one task that owns the sockets, the message layer
+//! and the calls that run for it.
+//!
+//! Owns what waits for what: datagrams, replies, timers, the server's stop. The
+//! calls are polled by this task itself: to hand each to another and its reply
+//! back costs more than all the rest. Must not know what requests ask for
+//! (`answer.rs`) nor the rules of the message layer (`tinyfaas_coap`).
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::UdpSocket;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, Abortable, Aborted};
+use futures_util::stream::FuturesUnordered;
+use tinyfaas_coap::Peer;
+use tinyfaas_coap::exchange::{CallId, Output, Response};
+use tinyfaas_coap::server::{Owed, Server};
+use tinyfaas_model::random;
+use tokio::sync::watch;
+use tokio::time::{Sleep, sleep_until};
+
+use super::answer::{Answer, answer};
+use super::socket::{Arrival, Socket};
+use super::{Coap, Stop};
+use crate::dispatch::now;
+
+/// The longest datagram that UDP carries, in bytes.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+
+/// How many datagrams of a socket, and how many replies, are dealt with before
+/// the others have their turn.
+const TURN: usize = 32;
+
+/// How often it is told, while it lasts, that a socket cannot be read.
+const TROUBLE_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+type Call = Pin<Box<dyn Future<Output = (Owed, Result<Response, Aborted>)> + Send>>;
+
+/// The endpoint; a future that ends when the server has stopped.
+pub(super) struct Endpoint {
+    coap: Arc<Coap>,
+    sockets: Vec<Socket>,
+    server: Server,
+    calls: FuturesUnordered<Call>,
+    /// How to give up the calls of endpoints that may be forgotten.
+    aborts: HashMap<CallId, AbortHandle>,
+    buffer: Box<[u8]>,
+    /// Set for when something comes due, or sooner.
+    timer: Option<Pin<Box<Sleep>>>,
+    stop: Stopping,
+    told: Option<Instant>,
+}
+
+/// The server's stop as this endpoint sees it.
+struct Stopping {
+    changed: Pin<Box<dyn Future<Output = Stop> + Send>>,
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stopping {
+    fn new(mut stop: watch::Receiver<Stop>) -> Self {
+        let changed = async move {
+            match stop.wait_for(Option::is_some).await {
+                Ok(until) => *until,
+                // Who could stop it is gone, so it is over.
+                Err(_) => Some(tokio::time::Instant::now()),
+            }
+        };
+        Self { changed: Box::pin(changed), until: None }
+    }
+
+    /// Ready when the time is over. From the first look after the stop on,
+    /// [`Stopping::has_begun`].
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.until.is_none() {
+            let Poll::Ready(until) = self.changed.as_mut().poll(cx) else { return Poll::Pending };
+            let until = until.unwrap_or_else(tokio::time::Instant::now);
+            self.until = Some(Box::pin(sleep_until(until)));
+        }
+        self.until.as_mut().map_or(Poll::Pending, |until| until.as_mut().poll(cx))
+    }
+
+    fn has_begun(&self) -> bool {
+        self.until.is_some()
+    }
+}
+
+impl Endpoint {
+    /// An endpoint on these sockets.
+    ///
+    /// # Errors
+    /// Where one of them cannot be used.
+    pub(super) fn new(
+        coap: Arc<Coap>,
+        sockets: Vec<UdpSocket>,
+        stop: watch::Receiver<Stop>,
+    ) -> io::Result<Self> {
+        let sockets = sockets.into_iter().map(Socket::new).collect::<io::Result<_>>()?;
+        let (messages, blocks) = (coap.config.messages.clone(), coap.config.blocks.clone());
+        let secret = u128::from_ne_bytes(random::draw());
+        Ok(Self {
+            server: Server::new(messages, blocks, secret, now()),
+            coap,
+            sockets,
+            calls: FuturesUnordered::new(),
+            aborts: HashMap::new(),
+            buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice(),
+            timer: None,
+            stop: Stopping::new(stop),
+            told: None,
+        })
+    }
+
+    /// Reads a turn of datagrams from each socket. Whether there may be more.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut more = false;
+        for at in 0..self.sockets.len() {
+            more |= self.read_socket(cx, at);
+        }
+        more
+    }
+
+    fn read_socket(&mut self, cx: &mut Context<'_>, at: usize) -> bool {
+        for _ in 0..TURN {
+            match self.sockets[at].poll_receive(cx, &mut self.buffer) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(arrival)) => self.receive(&arrival),
+                // The next one may be sound: an error belongs to one datagram.
+                Poll::Ready(Err(error)) => {
+                    let now = now();
+                    if self.told.is_none_or(|told| now - told > TROUBLE_TOLD_EVERY) {
+                        let address = self.sockets[at].address();
+                        tracing::warn!("a datagram to {address} over CoAP is lost: {error}");
+                        self.told = Some(now);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn receive(&mut self, arrival: &Arrival) {
+        // Groups are not served: who asks many gets many answers, at a victim's cost.
+        if arrival.to_many {
+            return;
+        }
+        let datagram = Bytes::copy_from_slice(&self.buffer[..arrival.bytes]);
+        let peer = Peer { remote: arrival.remote, local: Some(arrival.local), session: None };
+        let now = now();
+        if let Some(request) = self.server.receive(now, peer, &datagram) {
+            if self.stop.has_begun() {
+                self.server.reply(now, request.owed, Response::unavailable(1));
+            } else {
+                match answer(&self.coap, request.message) {
+                    Answer::Now(response) => self.server.reply(now, request.owed, response),
+                    Answer::Later(call) => self.start(request.owed, call),
+                }
+            }
+        }
+        self.send();
+    }
+
+    fn start(&mut self, owed: Owed, call: Pin<Box<dyn Future<Output = Response> + Send>>) {
+        // Who has no session is never forgotten while its call runs.
+        if owed.peer().session.is_none() {
+            self.calls.push(Box::pin(async move { (owed, Ok(call.await)) }));
+            return;
+        }
+        let (abort, registration) = AbortHandle::new_pair();
+        self.aborts.insert(owed.call(), abort);
+        let call = Abortable::new(call, registration);
+        self.calls.push(Box::pin(async move { (owed, call.await) }));
+    }
+
+    /// Takes a turn of replies. Whether there may be more.
+    fn reply(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..TURN {
+            let Poll::Ready(Some((owed, outcome))) = self.calls.poll_next_unpin(cx) else {
+                return false;
+            };
+            if owed.peer().session.is_some() {
+                self.aborts.remove(&owed.call());
+            }
+            // One that was given up is owed nothing any more.
+            if let Ok(response) = outcome {
+                self.server.reply(now(), owed, response);
+                self.send();
+            }
+        }
+        true
+    }
+
+    /// Does all that the message layer wants done.
+    fn send(&mut self) {
+        while let Some(output) = self.server.poll() {
+            match output {
+                Output::Send(peer, datagram) => self.send_to(&peer, &datagram),
+                Output::Cancel(call) => {
+                    if let Some(abort) = self.aborts.remove(&call) {
+                        abort.abort();
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_to(&self, peer: &Peer, datagram: &[u8]) {
+        let Some(local) = peer.local else { return };
+        if let Some(socket) = self.sockets.iter().find(|socket| socket.serves(local)) {
+            // One that cannot leave now is one that is lost on its way: what
+            // matters is sent again, or asked for again.
+            let _ = socket.send(peer.remote, local, datagram);
+        }
+    }
+
+    /// Does what has come due, and sets the timer for what comes next.
+    fn expire(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let Some(deadline) = self.server.deadline() else { return };
+            let deadline = tokio::time::Instant::from_std(deadline);
+            match &mut self.timer {
+                Some(timer) if timer.deadline() > deadline => timer.as_mut().reset(deadline),
+                // It strikes too early at worst: to set it anew for each datagram
+                // would cost more.
+                Some(_) => {}
+                None => self.timer = Some(Box::pin(sleep_until(deadline))),
+            }
+            let Some(timer) = &mut self.timer else { return };
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.timer = None;
+            self.server.expire(now());
+            self.send();
+        }
+    }
+}
+
+impl Future for Endpoint {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.stop.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            let arrived = this.read(cx);
+            let replied = this.reply(cx);
+            if !arrived && !replied {
+                break;
+            }
+        }
+        this.expire(cx);
+        if this.stop.has_begun() && this.calls.is_empty() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
