@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tinyfaas_gateway::{Gateway, GatewayConfig};
 use tinyfaas_model::{
-    BoxFuture, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId, HandlerSet,
-    Invocation, Limits, Place, Reply, Route, RoutesWriter, Runtime,
+    BoxFuture, CoapAttributes, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId,
+    HandlerSet, Invocation, Limits, Place, Reply, Route, RoutesWriter, Runtime,
 };
 use tokio::net::TcpListener;
 
@@ -67,6 +67,7 @@ fn echo(name: &str, at_once: bool) -> Arc<Route> {
         envs: Vec::new(),
         limits,
         cgi: false,
+        coap: CoapAttributes::default(),
     };
     Arc::new(Route { function: Arc::new(function), handlers, counters: Arc::default() })
 }

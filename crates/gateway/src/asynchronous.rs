@@ -334,8 +334,8 @@ fn moment() -> Moment {
 #[cfg(test)]
 mod tests {
     use tinyfaas_model::{
-        Body, BoxFuture, CallTarget, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId,
-        HandlerSet, Limits, Place, Reply, Route, RoutesWriter, Runtime,
+        Body, BoxFuture, CallTarget, CoapAttributes, FunctionName, FunctionSpec, Handler,
+        HandlerError, HandlerId, HandlerSet, Limits, Place, Reply, Route, RoutesWriter, Runtime,
     };
 
     use super::*;
@@ -375,6 +375,7 @@ mod tests {
             envs: Vec::new(),
             limits,
             cgi: false,
+            coap: CoapAttributes::default(),
         };
         Arc::new(Route { function: Arc::new(function), handlers, counters: Arc::default() })
     }

@@ -231,6 +231,7 @@ impl Wanted {
             envs: self.envs,
             limits,
             cgi: settings.cgi.is_some(),
+            coap: settings.coap,
         })
     }
 }

@@ -11,27 +11,28 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use tinyfaas_model::{Runtime, parse_duration};
+use tinyfaas_model::{CoapAttributes, Runtime};
 use toml::de::{DeTable, DeValue};
 
 use crate::config::ManagementConfig;
+
+use self::value::{Named, cut};
+
+mod coap;
+mod value;
 
 /// The file's name in the function's folder.
 pub(crate) const FILE: &str = "tinyfaas.toml";
 /// The longest file, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
-/// The longest description, in characters.
-const DESCRIPTION_CHARS_MAX: usize = 500;
 /// How many mistakes are told; the rest is counted.
 const SHOWN_MISTAKES_MAX: usize = 20;
-/// How much of a key or value is repeated in a message, in characters.
-const SHOWN_CHARS_MAX: usize = 60;
 /// How near a key must be to a setting's name to be taken for a spelling mistake
 /// (Jaro-Winkler; 1 is the same).
 const NEARNESS_MIN: f64 = 0.8;
 
 /// Every setting that the file may hold.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "environment",
     "threads",
     "description",
@@ -41,6 +42,7 @@ const KEYS: [&str; 9] = [
     "calls_per_handler",
     "waiting",
     "cgi",
+    "coap",
 ];
 
 /// What the file says; what it does not say is `None`.
@@ -56,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) waiting: Option<usize>,
     /// Set where it is true: the line that says so.
     pub(crate) cgi: Option<usize>,
+    /// The table `[coap]`.
+    pub(crate) coap: CoapAttributes,
 }
 
 /// Why a folder's settings cannot be used.
@@ -133,8 +137,20 @@ impl Settings {
         let mut mistakes = Vec::new();
         for (key, value) in table.get_ref() {
             let line = line_of(key.span());
-            if let Err(what) = settings.set(key.get_ref(), value.get_ref(), line, config) {
-                mistakes.push((line, what));
+            match (&**key.get_ref(), value.get_ref()) {
+                ("coap", DeValue::Table(table)) => {
+                    for (key, value) in table {
+                        let named = Named { key: key.get_ref(), value: value.get_ref() };
+                        if let Err(what) = coap::set(&mut settings.coap, named) {
+                            mistakes.push((line_of(key.span()), what));
+                        }
+                    }
+                }
+                (key, value) => {
+                    if let Err(what) = settings.set(key, value, line, config) {
+                        mistakes.push((line, what));
+                    }
+                }
             }
         }
         if mistakes.is_empty() { Ok(settings) } else { Err(told(mistakes)) }
@@ -161,7 +177,8 @@ impl Settings {
             }
             "waiting" => self.waiting = Some(value.number(0, most.waiting_max)?),
             "cgi" => self.cgi = value.truth()?.then_some(line),
-            _ => return Err(unknown(key)),
+            "coap" => return Err(value.wrong("a table, [coap], with lines of its own")),
+            _ => return Err(unknown("", key, &KEYS)),
         }
         Ok(())
     }
@@ -178,103 +195,16 @@ fn told(mut mistakes: Vec<(usize, String)>) -> SettingsError {
     SettingsError::Mistakes(lines)
 }
 
-fn unknown(key: &str) -> String {
+/// Of a key that none of the known ones is; `place` says of which table, with a
+/// space before it.
+fn unknown(place: &str, key: &str, known: &[&str]) -> String {
     let nearness = |known: &str| strsim::jaro_winkler(&cut(key).to_ascii_lowercase(), known);
-    let near = KEYS.into_iter().max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
+    let near = known.iter().max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
     let near = near.filter(|known| nearness(known) >= NEARNESS_MIN);
     match near {
-        Some(near) => format!("there is no setting {:?}; is {near} meant?", cut(key)),
-        None => format!("there is no setting {:?}; there are {}", cut(key), KEYS.join(", ")),
-    }
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(SHOWN_CHARS_MAX).collect()
-}
-
-/// A value and the setting that it is for.
-#[derive(Clone, Copy)]
-struct Named<'a> {
-    key: &'a str,
-    value: &'a DeValue<'a>,
-}
-
-impl Named<'_> {
-    fn wrong(self, wanted: &str) -> String {
-        format!("{} is {}; it must be {wanted}", self.key, self.found())
-    }
-
-    fn found(self) -> String {
-        match self.value {
-            DeValue::String(text) => format!("{:?}", cut(text)),
-            DeValue::Integer(number) => cut(&number.to_string()),
-            DeValue::Float(number) => cut(number.as_str()),
-            DeValue::Boolean(truth) => truth.to_string(),
-            DeValue::Datetime(_) => "a date".to_owned(),
-            DeValue::Array(_) => "a list".to_owned(),
-            DeValue::Table(_) => "a table".to_owned(),
-        }
-    }
-
-    fn runtime(self) -> Result<Runtime, String> {
-        let name = match self.value {
-            DeValue::String(name) => Some(name),
-            _ => None,
-        };
-        name.and_then(|name| Runtime::from_name(name)).ok_or_else(|| {
-            let known = Runtime::ALL.map(|runtime| format!("\"{runtime}\""));
-            self.wrong(&format!("one of {}", known.join(", ")))
-        })
-    }
-
-    fn number(self, least: usize, most: usize) -> Result<usize, String> {
-        let number = match self.value {
-            DeValue::Integer(number) => usize::from_str_radix(number.as_str(), number.radix()).ok(),
-            _ => None,
-        };
-        number.filter(|number| (least..=most).contains(number)).ok_or_else(|| {
-            self.wrong(&format!(
-                "a whole number from {least} to {most}, the most that this server allows"
-            ))
-        })
-    }
-
-    fn time(self, most: Duration) -> Result<Duration, String> {
-        let time = match self.value {
-            DeValue::Integer(seconds) if seconds.radix() == 10 => parse_duration(seconds.as_str()),
-            DeValue::String(text) => parse_duration(text),
-            _ => {
-                return Err(
-                    self.wrong("a time such as \"30s\" or \"5min\", or a number of seconds")
-                );
-            }
-        };
-        let time = time.map_err(|why| format!("{} is {}: {why}", self.key, self.found()))?;
-        if time.is_zero() || time > most {
-            return Err(self.wrong(&format!(
-                "longer than 0 and at most {most:?}, the most that this server allows"
-            )));
-        }
-        Ok(time)
-    }
-
-    fn truth(self) -> Result<bool, String> {
-        match self.value {
-            DeValue::Boolean(truth) => Ok(*truth),
-            _ => Err(self.wrong("true or false")),
-        }
-    }
-
-    fn description(self) -> Result<String, String> {
-        let wanted = format!("one line of text, at most {DESCRIPTION_CHARS_MAX} characters");
-        match self.value {
-            DeValue::String(text)
-                if text.chars().count() <= DESCRIPTION_CHARS_MAX
-                    && !text.chars().any(char::is_control) =>
-            {
-                Ok(text.clone().into_owned())
-            }
-            _ => Err(self.wrong(&wanted)),
+        Some(near) => format!("there is no setting {:?}{place}; is {near} meant?", cut(key)),
+        None => {
+            format!("there is no setting {:?}{place}; there are {}", cut(key), known.join(", "))
         }
     }
 }
@@ -316,6 +246,7 @@ mod tests {
             calls_per_handler: Some(1000),
             waiting: Some(0),
             cgi: Some(10),
+            coap: CoapAttributes::default(),
         };
         assert_eq!(settings, expected);
         for nothing in ["", "\n\n", "# nothing", "cgi = false"] {

@@ -171,6 +171,29 @@ pub struct FunctionSpec {
     /// Whether its output begins with CGI's header lines (RFC 3875 section 6);
     /// [`Runtime::Binary`] only.
     pub cgi: bool,
+    /// What it is over CoAP.
+    pub coap: CoapAttributes,
+}
+
+/// What a function is over CoAP, and what `/.well-known/core` tells of it beside
+/// its path (RFC 6690). Links can carry all of it: no text holds a control
+/// character.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CoapAttributes {
+    /// Whether it may be observed (RFC 7641): it is a resource whose state changes
+    /// with time, and a GET tells it.
+    pub observable: bool,
+    /// Its resource types (`rt`), a space between each two; ASCII, nothing to be
+    /// escaped in quotes.
+    pub rt: Option<String>,
+    /// Its interface descriptions (`if`), likewise.
+    pub interface: Option<String>,
+    /// The content formats in which it answers (`ct`, RFC 7252 section 7.2.1).
+    pub ct: Vec<u16>,
+    /// About how many bytes its replies have (`sz`).
+    pub sz: Option<u32>,
+    /// What it is, for people (`title`); may hold quotes and backslashes.
+    pub title: Option<String>,
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub use counters::{
     HistogramSnapshot,
 };
 pub use function::{
-    EnvVar, FunctionName, FunctionSpec, Limits, NAME_CHARS_MAX, NameError, Runtime,
+    CoapAttributes, EnvVar, FunctionName, FunctionSpec, Limits, NAME_CHARS_MAX, NameError, Runtime,
 };
 pub use handler_set::{Admission, HandlerSet, Patience, Place, Refusal, Suspension, WaitingRoom};
 pub use health::{Condition, Health, Trouble, Usage};

@@ -39,6 +39,19 @@ class FolderSettings(Case):
             "tinyfaas.toml:3: call_deadline", "tinyfaas.toml:4: waiting is true",
         )
 
+    def test_what_a_function_is_over_coap_is_told_and_held_to_what_links_carry(self):
+        table = '[coap]\nobservable = true\nrt = "Type1 Type2"\nct = [0, 50]\ntitle = "W\u00e4rme"\n'
+        name = self.deploy("binary", shell(table))
+        answer = self.server.management("GET", f"/v1/functions/{name}")
+        self.assertEqual(answer.json()["coap"], {
+            "observable": True, "rt": "Type1 Type2", "if": None, "ct": [0, 50], "sz": None, "title": "W\u00e4rme",
+        })
+        answer = self.upload(new_name("links"), "binary", shell("[coap]\nobs = true\nrt = 'a\"b'\n\nct = 65536\n"))
+        self.refused(
+            answer, 422, 'tinyfaas.toml:2: there is no setting "obs" in [coap]', "tinyfaas.toml:3: rt is",
+            "tinyfaas.toml:5: ct is 65536; it must be the number of a content format",
+        )
+
     def test_what_is_no_toml_is_told(self):
         answer = self.upload(new_name("broken"), "binary", shell("threads = 1\n= 2\n"))
         self.refused(answer, 422, "tinyfaas.toml:2: this is not toml")

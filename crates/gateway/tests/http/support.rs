@@ -10,9 +10,9 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tinyfaas_gateway::{Gateway, GatewayConfig};
 use tinyfaas_model::{
-    Body, BodyError, BoxFuture, FunctionCounters, FunctionName, FunctionSpec, Handler,
-    HandlerError, HandlerId, HandlerSet, Invocation, InvokeError, Limits, Place, Reply, Route,
-    Routes, RoutesWriter, Runtime,
+    Body, BodyError, BoxFuture, CoapAttributes, FunctionCounters, FunctionName, FunctionSpec,
+    Handler, HandlerError, HandlerId, HandlerSet, Invocation, InvokeError, Limits, Place, Reply,
+    Route, Routes, RoutesWriter, Runtime,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -162,6 +162,7 @@ impl Server {
                 build_timeout: Duration::from_secs(600),
             },
             cgi: false,
+            coap: CoapAttributes::default(),
         };
         let route = Route {
             function: Arc::new(spec),

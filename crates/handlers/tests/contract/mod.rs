@@ -19,10 +19,10 @@ use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tinyfaas_model::{
-    Admission, Backend, Body, BuildError, CallId, CallTarget, Condition, DeployError, Deployment,
-    EnvVar, FunctionCounters, FunctionName, FunctionSpec, Handler, HandlerError, HandlerId,
-    Invocation, InvokeError, Limits, LogSink, Patience, Place, Refusal, Reply, Runtime,
-    WaitingRoom,
+    Admission, Backend, Body, BuildError, CallId, CallTarget, CoapAttributes, Condition,
+    DeployError, Deployment, EnvVar, FunctionCounters, FunctionName, FunctionSpec, Handler,
+    HandlerError, HandlerId, Invocation, InvokeError, Limits, LogSink, Patience, Place, Refusal,
+    Reply, Runtime, WaitingRoom,
 };
 
 use functions::Behaviour;
@@ -186,6 +186,7 @@ impl<'s> Bench<'s> {
                 build_timeout: PATIENCE,
             },
             cgi: false,
+            coap: CoapAttributes::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Response;
 use http::request::Parts;
-use tinyfaas_model::{CallOutcome, FunctionName, Limits, Trouble, Usage};
+use tinyfaas_model::{CallOutcome, CoapAttributes, FunctionName, Limits, Trouble, Usage};
 
 use crate::api::answer::{self, AnswerBody};
 use crate::api::query::{Query, decoded};
@@ -90,6 +90,7 @@ impl shapes::Function {
             envs: spec.envs.iter().map(|env| env.key.clone()).collect(),
             limits: shapes::FunctionLimits::of(&spec.limits),
             cgi: spec.cgi,
+            coap: shapes::CoapAttributes::of(&spec.coap),
             state: view.health.condition().name(),
             deployed: time(view.deployed),
             version: view.version,
@@ -117,6 +118,13 @@ impl shapes::FunctionLimits {
             waiting_max: limits.waiting_max,
             build_timeout_seconds: limits.build_timeout.as_secs_f64(),
         }
+    }
+}
+
+impl shapes::CoapAttributes {
+    fn of(coap: &CoapAttributes) -> Self {
+        let CoapAttributes { observable, rt, interface, ct, sz, title } = coap.clone();
+        Self { observable, rt, interface, ct, sz, title }
     }
 }
 

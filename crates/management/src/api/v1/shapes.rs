@@ -143,6 +143,8 @@ pub(in crate::api) struct Function {
     pub(super) limits: FunctionLimits,
     /// Whether its output begins with CGI's header lines.
     pub(super) cgi: bool,
+    /// What it is over CoAP.
+    pub(super) coap: CoapAttributes,
     /// Its health in a word: `healthy`, `degraded` or `unavailable`.
     pub(super) state: &'static str,
     /// When it went live.
@@ -178,6 +180,25 @@ pub(in crate::api) struct FunctionLimits {
     pub(super) waiting_max: usize,
     /// For installing its dependencies.
     pub(super) build_timeout_seconds: f64,
+}
+
+/// What a function is over CoAP, and what `/.well-known/core` tells of it (RFC 6690).
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(in crate::api) struct CoapAttributes {
+    /// Whether it may be observed.
+    pub(super) observable: bool,
+    /// Its resource types.
+    pub(super) rt: Option<String>,
+    /// Its interface descriptions.
+    #[serde(rename = "if")]
+    pub(super) interface: Option<String>,
+    /// The content formats in which it answers.
+    pub(super) ct: Vec<u16>,
+    /// About how many bytes its replies have.
+    pub(super) sz: Option<u32>,
+    /// What it is, for people.
+    pub(super) title: Option<String>,
 }
 
 /// A function's handlers.
