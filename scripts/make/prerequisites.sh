@@ -29,26 +29,40 @@ package() {
     node) echo nodejs ;;
     flock) echo util-linux ;;
     base64) echo coreutils ;;
+    coap-client-notls) echo libcoap3-bin ;;
     *) echo "$1" ;;
     esac
 }
 
 packages=
+extras=
 for wanted in "$@"; do
     tool=${wanted#\?}
-    [ "$tool" = cargo ] || have "$tool" || packages="$packages $(package "$tool")"
+    [ "$tool" = cargo ] || have "$tool" || case $wanted in
+    \?*) extras="$extras $(package "$tool")" ;;
+    *) packages="$packages $(package "$tool")" ;;
+    esac
 done
 
-if [ -n "$packages" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "installing what is missing:$packages"
-    install() {
-        # shellcheck disable=SC2086  # a list of names
+# install PACKAGE...: the lists of packages may be missing or stale; then fetch them once.
+install() {
+    [ $# -gt 0 ] || return 0
+    echo "installing what is missing: $*"
+    apt_install() {
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-            $packages </dev/null >/dev/null
+            "$@" </dev/null >/dev/null
     }
-    # The lists of packages may be missing or stale; then fetch them once.
-    install 2>/dev/null || { apt-get update -qq </dev/null && install; } ||
+    apt_install "$@" 2>/dev/null || { apt-get update -qq </dev/null && apt_install "$@"; } ||
         echo "the packages could not be installed; what apt-get said stands above" >&2
+}
+
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+    # Apart, as one that the distribution lacks would keep the others away.
+    # shellcheck disable=SC2086  # lists of names
+    install $packages
+    for extra in $extras; do
+        install "$extra"
+    done
 fi
 
 lacking=0

@@ -4,7 +4,7 @@
 set -eu
 cd -- "$(dirname -- "$(readlink -f -- "$0")")/../.."
 
-sh scripts/make/prerequisites.sh cargo cc curl zip python3 '?pip' '?node'
+sh scripts/make/prerequisites.sh cargo cc curl zip python3 '?pip' '?node' '?coap-client-notls'
 sh scripts/make/build.sh
 cargo test --workspace --locked --quiet
 # The workers that run functions, each in its own language, over real frames.
@@ -16,5 +16,15 @@ if grep -q '^[^#]' test/requirements.txt; then
     .venv/bin/python3 -m pip install --quiet --requirement test/requirements.txt ||
         echo "test: the suite's packages cannot be had; cases that need one will say that they are skipped" >&2
     python=.venv/bin/python3
+fi
+# What it needs from npm, once for each state of its list.
+if command -v npm >/dev/null 2>&1 && ! cmp -s test/npm/package-lock.json .tools/npm/installed; then
+    mkdir -p .tools/npm
+    cp test/npm/package.json test/npm/package-lock.json .tools/npm/
+    if npm ci --prefix .tools/npm --silent --no-audit --no-fund >&2; then
+        cp test/npm/package-lock.json .tools/npm/installed
+    else
+        echo "test: the suite's npm packages cannot be had; cases that need one will say that they are skipped" >&2
+    fi
 fi
 exec "$python" test/run.py "$@"
