@@ -1,5 +1,6 @@
 //! Block-wise transfer (RFC 7959): long requests put together, long replies cut.
-//! Stands on whatever carries single messages; knows no datagrams.
+//! Stands on whatever carries single messages, of which it knows how much one of
+//! them carries ([`Carrier`]).
 //!
 //! A function runs once for a long request, on its last block, and once for a long
 //! reply, whose later blocks come from the stored reply.
@@ -21,6 +22,13 @@ use stored::Stored;
 /// The longest body that 20 bits of block number can carry in blocks of 16 bytes.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 
+/// What a message on a stream takes beside options and payload (RFC 8323 section
+/// 3.2): six bytes of header, a token of eight, a payload marker.
+const STREAM_HEAD_BYTES: usize = 6 + 8 + 1;
+
+/// What ETag, Block2, Size2 and Block1 take at most, beside a reply's own options.
+const BLOCK_OPTIONS_BYTES: usize = 9 + 4 + 6 + 5;
+
 /// A Block1 or Block2 option (RFC 7959 section 2.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Block {
@@ -28,7 +36,7 @@ pub struct Block {
     pub number: u32,
     /// Whether further ones follow.
     pub more: bool,
-    /// SZX: the size is 2^(4 + this); 0 to 6.
+    /// SZX: the size is 2^(4 + this), 0 to 6; or [`Block::BERT`].
     pub exponent: u8,
 }
 
@@ -36,17 +44,16 @@ impl Block {
     /// The largest SZX: blocks of 1,024 bytes.
     pub const EXPONENT_MAX: u8 = 6;
 
-    /// Reads an option's value; none for the reserved SZX 7 and for more than
-    /// three bytes.
+    /// The SZX of any number of blocks of 1,024 bytes in one message, the last one
+    /// of the body in whatever length it has. On streams only (RFC 8323 section 6);
+    /// reserved on datagrams.
+    pub const BERT: u8 = 7;
+
+    /// Reads an option's value; none for more than three bytes.
     #[must_use]
     pub fn read(value: &[u8]) -> Option<Block> {
         let value = uint(value).filter(|value| *value < 1 << 24)?;
-        let exponent = (value & 7) as u8;
-        (exponent <= Block::EXPONENT_MAX).then_some(Block {
-            number: value >> 4,
-            more: value & 8 != 0,
-            exponent,
-        })
+        Some(Block { number: value >> 4, more: value & 8 != 0, exponent: (value & 7) as u8 })
     }
 
     /// The option's value as a number.
@@ -58,7 +65,17 @@ impl Block {
     /// The size of its blocks in bytes.
     #[must_use]
     pub fn size(self) -> usize {
-        16 << self.exponent
+        1 << bits(self.exponent)
+    }
+
+    /// Whether this many bytes can be its payload.
+    fn fits(self, length: usize) -> bool {
+        match (self.exponent, self.more) {
+            (Block::BERT, true) => length > 0 && length.is_multiple_of(self.size()),
+            (Block::BERT, false) => true,
+            (_, true) => length == self.size(),
+            (_, false) => length <= self.size(),
+        }
     }
 
     /// Where it begins in the body, in bytes.
@@ -66,6 +83,34 @@ impl Block {
     pub fn offset(self) -> usize {
         self.number as usize * self.size()
     }
+}
+
+/// What carries messages: it says how much of a reply one message carries.
+#[derive(Clone, Copy, Debug)]
+pub enum Carrier {
+    /// Datagrams.
+    Datagram {
+        /// Whether the source of the request is proven.
+        proven: bool,
+    },
+    /// A stream (RFC 8323).
+    Stream {
+        /// The longest message that may be sent, in bytes: what the peer takes
+        /// (section 5.3.1) and what is good for others on the stream.
+        message_bytes_max: usize,
+        /// Whether the peer takes BERT blocks unasked (section 5.3.2).
+        bert: bool,
+    },
+}
+
+/// How a reply is cut.
+struct Cut {
+    /// SZX of its blocks.
+    exponent: u8,
+    /// The payload of one message with a block of it, in bytes.
+    block_bytes: usize,
+    /// The longest payload that goes out without being cut, in bytes.
+    whole_bytes_max: usize,
 }
 
 /// What block-wise transfers may take, each with its default.
@@ -152,11 +197,23 @@ impl Blocks {
     }
 
     /// Takes a request, whose options have the lengths that they must have.
-    /// `proven` says whether its source is.
-    pub fn request(&mut self, now: Instant, peer: Peer, message: Message, proven: bool) -> Step {
+    pub fn request(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        message: Message,
+        carrier: Carrier,
+    ) -> Step {
+        let exponent_max = match carrier {
+            Carrier::Datagram { .. } => Block::EXPONENT_MAX,
+            Carrier::Stream { .. } => Block::BERT,
+        };
         let read = |number| match message.options.get(number) {
             None => Ok(None),
-            Some(value) => Block::read(value).map(Some).ok_or(()),
+            Some(value) => Block::read(value)
+                .filter(|block| block.exponent <= exponent_max)
+                .map(Some)
+                .ok_or(()),
         };
         let (Ok(block1), Ok(block2)) = (read(OptionNumber::BLOCK1), read(OptionNumber::BLOCK2))
         else {
@@ -172,7 +229,7 @@ impl Blocks {
         match (block1, block2) {
             (Some(block), _) => self.assemble(now, message, transfer, block),
             (None, Some(block)) if block.number > 0 => {
-                Step::Answer(self.later_block(now, &message, &transfer, block, proven))
+                Step::Answer(self.later_block(now, &message, &transfer, block, carrier))
             }
             (None, _) if message.payload.len() > self.limits.body_bytes_max => {
                 Step::Answer(self.assemblies.too_large())
@@ -188,7 +245,7 @@ impl Blocks {
         now: Instant,
         transfer: &Transfer,
         mut response: Response,
-        proven: bool,
+        carrier: Carrier,
     ) -> Response {
         if response.payload.len() > self.limits.reply_bytes_max.min(BODY_BYTES_MAX) {
             response = refusal(
@@ -196,8 +253,10 @@ impl Blocks {
                 "the reply is longer than this server sends over CoAP",
             );
         }
-        let exponent = self.exponent(transfer.block2, proven);
-        let whole = response.payload.len() <= 16 << exponent;
+        let Some(cut) = self.cut(transfer.block2, carrier, &response.options) else {
+            return Response::new(Code::INTERNAL_SERVER_ERROR);
+        };
+        let whole = response.payload.len() <= cut.whole_bytes_max;
         if whole && transfer.block1.is_none() && transfer.block2.is_none() {
             return response;
         }
@@ -222,9 +281,11 @@ impl Blocks {
             options.push_uint(OptionNumber::SIZE2, total as u32);
         }
         if !whole || (transfer.block2.is_some() && response.code.is_success()) {
-            let block = Block { number: 0, more: !whole, exponent };
+            let block = Block { number: 0, more: !whole, exponent: cut.exponent };
             options.push_uint(OptionNumber::BLOCK2, block.to_uint());
-            response.payload.truncate(block.size());
+            if !whole {
+                response.payload.truncate(cut.block_bytes);
+            }
         }
         if let Some(block) = transfer.block1 {
             options.push_uint(OptionNumber::BLOCK1, block.to_uint());
@@ -237,6 +298,13 @@ impl Blocks {
     pub fn expire(&mut self, now: Instant) {
         self.assemblies.expire(now);
         self.stored.expire(now);
+    }
+
+    /// Drops what is kept for an endpoint that is gone. Takes a look at all that is
+    /// kept.
+    pub fn forget(&mut self, peer: &Peer) {
+        self.assemblies.forget(peer);
+        self.stored.forget(peer);
     }
 
     /// When [`Blocks::expire`] has something to do; none while nothing waits.
@@ -257,10 +325,32 @@ impl Blocks {
         self.stored.bytes()
     }
 
-    fn exponent(&self, asked: Option<Block>, proven: bool) -> u8 {
-        let own = if proven { self.limits.exponent } else { self.limits.unproven_exponent };
-        let asked = asked.map_or(Block::EXPONENT_MAX, |block| block.exponent);
-        own.min(asked).min(Block::EXPONENT_MAX)
+    /// How a reply with these options is cut; none if no message has room for even
+    /// the smallest block of it.
+    fn cut(&self, asked: Option<Block>, carrier: Carrier, options: &Options) -> Option<Cut> {
+        let (message_bytes_max, bert) = match carrier {
+            Carrier::Datagram { proven } => {
+                let own = if proven { self.limits.exponent } else { self.limits.unproven_exponent };
+                let asked = asked.map_or(Block::EXPONENT_MAX, |block| block.exponent);
+                let exponent = own.min(asked).min(Block::EXPONENT_MAX);
+                let bytes = 1 << bits(exponent);
+                return Some(Cut { exponent, block_bytes: bytes, whole_bytes_max: bytes });
+            }
+            Carrier::Stream { message_bytes_max, bert } => (message_bytes_max, bert),
+        };
+        let taken = STREAM_HEAD_BYTES + BLOCK_OPTIONS_BYTES + options.as_encoded().len();
+        let room = message_bytes_max.checked_sub(taken).filter(|room| *room >= 16)?;
+        let unasked = if bert { Block::BERT } else { Block::EXPONENT_MAX };
+        let wanted = asked.map_or(unasked, |block| block.exponent);
+        let (exponent, block_bytes) = if wanted == Block::BERT && room >= 1024 {
+            (Block::BERT, room / 1024 * 1024)
+        } else {
+            let fitting = (room.ilog2() - 4) as u8;
+            let exponent = wanted.min(fitting).min(Block::EXPONENT_MAX);
+            (exponent, 1 << bits(exponent))
+        };
+        let whole_bytes_max = if asked.is_some() { block_bytes } else { room };
+        Some(Cut { exponent, block_bytes, whole_bytes_max })
     }
 
     fn assemble(
@@ -271,7 +361,7 @@ impl Blocks {
         block: Block,
     ) -> Step {
         let print = self.print("block1", &transfer, true);
-        match self.assemblies.take(now, print, &message, block) {
+        match self.assemblies.take(now, print, transfer.peer, &message, block) {
             Ok(Some(body)) => {
                 message.payload = body;
                 // This says only in what blocks the reply is wanted (section 2.7).
@@ -296,7 +386,7 @@ impl Blocks {
         message: &Message,
         transfer: &Transfer,
         asked: Block,
-        proven: bool,
+        carrier: Carrier,
     ) -> Response {
         let tagged = self.reply_print(transfer, true);
         let untagged = self.reply_print(transfer, false);
@@ -313,10 +403,12 @@ impl Blocks {
         if offset >= total {
             return refusal(Code::BAD_REQUEST, "the reply has fewer blocks");
         }
-        let exponent = self.exponent(Some(asked), proven);
-        let end = total.min(offset + (16 << exponent));
-        let block =
-            Block { number: (offset >> (4 + exponent)) as u32, more: end < total, exponent };
+        let Some(cut) = self.cut(Some(asked), carrier, &reply.options) else {
+            return Response::new(Code::INTERNAL_SERVER_ERROR);
+        };
+        let end = total.min(offset + cut.block_bytes);
+        let number = (offset >> bits(cut.exponent)) as u32;
+        let block = Block { number, more: end < total, exponent: cut.exponent };
         let mut options = reply.options.edit();
         options.push_uint(OptionNumber::BLOCK2, block.to_uint());
         if message.options.get(OptionNumber::SIZE2).is_some() {
@@ -354,6 +446,11 @@ impl Blocks {
         }
         hasher.finish()
     }
+}
+
+/// The size of blocks with this SZX, as a power of two.
+fn bits(exponent: u8) -> u32 {
+    4 + u32::from(exponent.min(Block::EXPONENT_MAX))
 }
 
 /// An error and a sentence on it.

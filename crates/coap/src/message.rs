@@ -19,7 +19,7 @@ pub use options::{
 use options::OptionFault;
 
 /// Stands before a payload (RFC 7252 section 3).
-const PAYLOAD_MARKER: u8 = 0xff;
+pub(crate) const PAYLOAD_MARKER: u8 = 0xff;
 
 /// Bytes before token, options and payload.
 const HEADER_BYTES: usize = 4;
@@ -333,7 +333,7 @@ fn kind(first: u8) -> Kind {
 }
 
 /// Options and payload, from what follows the token.
-fn tail(mut rest: Bytes) -> Result<(Options, Bytes), Malformed> {
+pub(crate) fn tail(mut rest: Bytes) -> Result<(Options, Bytes), Malformed> {
     let (options, taken) = Options::decode(&rest).map_err(|fault| match fault {
         OptionFault::Reserved => Malformed::OptionHeader,
         OptionFault::Truncated => Malformed::Option,

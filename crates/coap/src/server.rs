@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::block::{BlockLimits, Blocks, Step, Transfer};
+use crate::block::{BlockLimits, Blocks, Carrier, Step, Transfer};
 use crate::exchange::{CallId, Exchange, Limits, Output, Response};
 use crate::message::Message;
 use crate::peer::Peer;
@@ -64,7 +64,8 @@ impl Server {
         let request = self.exchange.receive(now, peer, datagram)?;
         let proven = self.exchange.is_proven(now, &peer);
         let call = request.call;
-        match self.blocks.request(now, peer, request.message, proven) {
+        let carrier = Carrier::Datagram { proven };
+        match self.blocks.request(now, peer, request.message, carrier) {
             Step::Run(message, transfer) => {
                 Some(Request { owed: Owed { call, peer, transfer }, message })
             }
@@ -82,7 +83,8 @@ impl Server {
             return;
         }
         let proven = self.exchange.is_proven(now, &owed.peer);
-        let response = self.blocks.reply(now, &owed.transfer, response, proven);
+        let response =
+            self.blocks.reply(now, &owed.transfer, response, Carrier::Datagram { proven });
         self.exchange.reply(now, owed.call, response);
     }
 
@@ -106,6 +108,7 @@ impl Server {
     /// Forgets an endpoint whose session has ended, and cancels its calls.
     pub fn forget(&mut self, peer: &Peer) {
         self.exchange.forget(peer);
+        self.blocks.forget(peer);
     }
 
     /// The message layer, to look at.

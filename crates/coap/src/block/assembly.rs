@@ -11,12 +11,14 @@ use crate::chain::{Chain, Handle};
 use crate::exchange::Response;
 use crate::keyed::AsIs;
 use crate::message::{Code, Message, OptionNumber, OptionsBuilder};
+use crate::peer::Peer;
 
 /// What a body takes beside its bytes.
 const ENTRY_BYTES: usize = 256;
 
 struct Assembly {
     print: u64,
+    peer: Peer,
     body: Vec<u8>,
     touched: Instant,
 }
@@ -60,17 +62,28 @@ impl Assemblies {
         }
     }
 
+    /// Drops the bodies of an endpoint.
+    pub(super) fn forget(&mut self, peer: &Peer) {
+        let theirs =
+            |(_, assembly): (_, &Assembly)| (assembly.peer == *peer).then_some(assembly.print);
+        let gone: Vec<u64> = self.bodies.iter().filter_map(theirs).collect();
+        for print in gone {
+            self.remove(print);
+        }
+    }
+
     /// Takes a block. Returns the whole body with the last one.
     pub(super) fn take(
         &mut self,
         now: Instant,
         print: u64,
+        peer: Peer,
         message: &Message,
         block: Block,
     ) -> Result<Option<Bytes>, Response> {
         self.expire(now);
         let length = message.payload.len();
-        if length > block.size() || (block.more && length != block.size()) {
+        if !block.fits(length) {
             return Err(refusal(Code::BAD_REQUEST, "the payload has another size than its block"));
         }
         let announced = message.options.uint(OptionNumber::SIZE1).unwrap_or(0) as usize;
@@ -84,7 +97,7 @@ impl Assemblies {
             if !block.more {
                 return Ok(Some(message.payload.clone()));
             }
-            self.begin(now, print)?;
+            self.begin(now, print, peer)?;
         }
         let handle = *self.found.get(&print).ok_or_else(gap)?;
         let held = self.bodies.get(handle).map_or(0, |body| body.body.len());
@@ -109,9 +122,10 @@ impl Assemblies {
         Response { options: options.build(), ..Response::new(Code::REQUEST_ENTITY_TOO_LARGE) }
     }
 
-    fn begin(&mut self, now: Instant, print: u64) -> Result<(), Response> {
+    fn begin(&mut self, now: Instant, print: u64, peer: Peer) -> Result<(), Response> {
         self.make_room(now, ENTRY_BYTES, None)?;
-        let handle = self.bodies.push_back(Assembly { print, body: Vec::new(), touched: now });
+        let body = Vec::new();
+        let handle = self.bodies.push_back(Assembly { print, peer, body, touched: now });
         self.found.insert(print, handle);
         self.bytes += ENTRY_BYTES;
         Ok(())

@@ -61,6 +61,15 @@ impl Stored {
         }
     }
 
+    /// Drops the replies to an endpoint.
+    pub(super) fn forget(&mut self, peer: &Peer) {
+        let theirs = |(_, reply): (_, &Reply)| (reply.peer == *peer).then_some(reply.print);
+        let gone: Vec<u64> = self.replies.iter().filter_map(theirs).collect();
+        for print in gone {
+            self.remove(print);
+        }
+    }
+
     /// Keeps a reply, in place of an earlier one of this print. Others give way.
     pub(super) fn put(&mut self, now: Instant, print: u64, peer: Peer, response: Response) {
         self.remove(print);

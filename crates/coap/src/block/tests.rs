@@ -121,7 +121,7 @@ fn an_option_comes_back_and_the_reserved_size_does_not() {
         let block = Block::read(&u32::to_be_bytes(value)[1..]).unwrap();
         assert_eq!(block.to_uint(), value);
     }
-    assert_eq!(Block::read(&[7]), None);
+    assert_eq!(Block::read(&[7]).unwrap().exponent, Block::BERT);
     assert_eq!(Block::read(&[1, 0, 0, 0]), None);
     assert_eq!(Block::read(&[0, 0, 0, 0x1e]).unwrap(), block(1, true, 6));
     let mut played = Played::new(BlockLimits::default());
@@ -317,4 +317,88 @@ fn who_is_not_proven_gets_small_blocks_and_a_reply_too_long_is_5_00() {
     played.from = Peer::at(SocketAddr::from(([127, 0, 0, 1], 4000)));
     played.answer.payload = bytes(5001).into();
     assert_eq!(played.ask(Code::GET, &[], b"").code, Code::INTERNAL_SERVER_ERROR);
+}
+
+/// A request in a block, given to the transfers as a stream does.
+fn on_a_stream(code: Code, options: &[(OptionNumber, Block)], body: &[u8]) -> Message {
+    let mut builder = OptionsBuilder::new();
+    for (number, block) in options {
+        builder.push_uint(*number, block.to_uint());
+    }
+    let payload = Bytes::copy_from_slice(body);
+    let options = builder.build();
+    Message { code, options, payload, ..Message::empty(Kind::Confirmable, MessageId(0)) }
+}
+
+#[test]
+fn a_stream_carries_many_blocks_at_once_both_ways() {
+    let (now, peer) = (Instant::now(), Peer::at(SocketAddr::from(([192, 0, 2, 1], 4000))));
+    let mut blocks = Blocks::new(BlockLimits::default(), 1);
+    let carrier = Carrier::Stream { message_bytes_max: 6000, bert: true };
+    let body = bytes(10_000);
+    let bert = |number, more| block(number, more, Block::BERT);
+    let mut send = |number: u32, more, part: &[u8]| {
+        let options = [(OptionNumber::BLOCK1, bert(number, more))];
+        blocks.request(now, peer, on_a_stream(Code::FETCH, &options, part), carrier)
+    };
+    let code = |step: Step| match step {
+        Step::Answer(response) => response.code,
+        Step::Run(..) => panic!("it ran"),
+    };
+    for wrong in [&body[..1000], &body[..1500], &[]] {
+        assert_eq!(code(send(0, true, wrong)), Code::BAD_REQUEST);
+    }
+    assert_eq!(code(send(0, true, &body[..2048])), Code::CONTINUE);
+    assert_eq!(code(send(3, true, &body[3072..5120])), Code::REQUEST_ENTITY_INCOMPLETE);
+    assert_eq!(code(send(2, true, &body[2048..8192])), Code::CONTINUE);
+    let Step::Run(message, transfer) = send(8, false, &body[8192..]) else {
+        panic!("the body is whole");
+    };
+    assert_eq!(message.payload, body);
+    let reply = Response { payload: message.payload, ..Response::new(Code::CONTENT) };
+    let first = blocks.reply(now, &transfer, reply, carrier);
+    let mut fetched = first.payload.to_vec();
+    let mut told = first.options;
+    while Block::read(told.get(OptionNumber::BLOCK2).unwrap()).unwrap().more {
+        assert!(fetched.len().is_multiple_of(5120));
+        let options = [(OptionNumber::BLOCK2, bert((fetched.len() / 1024) as u32, false))];
+        let asked = on_a_stream(Code::FETCH, &options, b"");
+        let Step::Answer(next) = blocks.request(now, peer, asked, carrier) else {
+            panic!("it ran again");
+        };
+        fetched.extend_from_slice(&next.payload);
+        told = next.options;
+    }
+    assert_eq!(fetched, body);
+    blocks.forget(&peer);
+    assert_eq!((blocks.assembling_bytes(), blocks.stored_bytes()), (0, 0));
+}
+
+#[test]
+fn a_reply_is_cut_to_what_the_peer_takes() {
+    let (now, peer) = (Instant::now(), Peer::at(SocketAddr::from(([192, 0, 2, 1], 4000))));
+    let mut blocks = Blocks::new(BlockLimits::default(), 1);
+    let mut check = |message_bytes_max, bert, asked: Option<u8>, cut: Option<(u8, usize)>| {
+        let options = asked.map(|exponent| (OptionNumber::BLOCK2, block(0, false, exponent)));
+        let carrier = Carrier::Stream { message_bytes_max, bert };
+        let asked = on_a_stream(Code::GET, options.as_slice(), b"");
+        let Step::Run(_, transfer) = blocks.request(now, peer, asked, carrier) else {
+            panic!("there is nothing to wait for");
+        };
+        let reply = Response { payload: bytes(3000).into(), ..Response::new(Code::CONTENT) };
+        let reply = blocks.reply(now, &transfer, reply, carrier);
+        let told = reply.options.get(OptionNumber::BLOCK2).and_then(Block::read);
+        assert_eq!(told.map(|block| (block.exponent, reply.payload.len())), cut);
+    };
+    check(5000, true, None, None);
+    check(5000, true, Some(7), Some((7, 3000)));
+    check(5000, true, Some(6), Some((6, 1024)));
+    check(3000, true, None, Some((7, 2048)));
+    check(3000, false, None, Some((6, 1024)));
+    check(3000, false, Some(7), Some((7, 2048)));
+    check(1152, false, None, Some((6, 1024)));
+    check(1000, true, Some(7), Some((5, 512)));
+    check(100, false, None, Some((1, 32)));
+    // There is room for nothing.
+    check(48, false, None, None);
 }
