@@ -6,6 +6,8 @@
 //! reply, whose later blocks come from the stored reply.
 
 mod assembly;
+mod cut;
+mod option;
 mod stored;
 
 use std::time::{Duration, Instant};
@@ -14,104 +16,17 @@ use bytes::Bytes;
 
 use crate::exchange::Response;
 use crate::keyed::Keyed;
-use crate::message::{Code, Message, OptionNumber, Options, OptionsBuilder, uint};
+use crate::message::{Code, Message, OptionNumber, Options, OptionsBuilder};
 use crate::peer::Peer;
+pub use cut::Carrier;
+pub use option::Block;
+
 use assembly::Assemblies;
+use cut::Cut;
 use stored::Stored;
 
 /// The longest body that 20 bits of block number can carry in blocks of 16 bytes.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
-
-/// What a message on a stream takes beside options and payload (RFC 8323 section
-/// 3.2): six bytes of header, a token of eight, a payload marker.
-const STREAM_HEAD_BYTES: usize = 6 + 8 + 1;
-
-/// What ETag, Block2, Size2 and Block1 take at most, beside a reply's own options.
-const BLOCK_OPTIONS_BYTES: usize = 9 + 4 + 6 + 5;
-
-/// A Block1 or Block2 option (RFC 7959 section 2.2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Block {
-    /// Which block, below 2^20.
-    pub number: u32,
-    /// Whether further ones follow.
-    pub more: bool,
-    /// SZX: the size is 2^(4 + this), 0 to 6; or [`Block::BERT`].
-    pub exponent: u8,
-}
-
-impl Block {
-    /// The largest SZX: blocks of 1,024 bytes.
-    pub const EXPONENT_MAX: u8 = 6;
-
-    /// The SZX of any number of blocks of 1,024 bytes in one message, the last one
-    /// of the body in whatever length it has. On streams only (RFC 8323 section 6);
-    /// reserved on datagrams.
-    pub const BERT: u8 = 7;
-
-    /// Reads an option's value; none for more than three bytes.
-    #[must_use]
-    pub fn read(value: &[u8]) -> Option<Block> {
-        let value = uint(value).filter(|value| *value < 1 << 24)?;
-        Some(Block { number: value >> 4, more: value & 8 != 0, exponent: (value & 7) as u8 })
-    }
-
-    /// The option's value as a number.
-    #[must_use]
-    pub fn to_uint(self) -> u32 {
-        self.number << 4 | u32::from(self.more) << 3 | u32::from(self.exponent)
-    }
-
-    /// The size of its blocks in bytes.
-    #[must_use]
-    pub fn size(self) -> usize {
-        1 << bits(self.exponent)
-    }
-
-    /// Whether this many bytes can be its payload.
-    fn fits(self, length: usize) -> bool {
-        match (self.exponent, self.more) {
-            (Block::BERT, true) => length > 0 && length.is_multiple_of(self.size()),
-            (Block::BERT, false) => true,
-            (_, true) => length == self.size(),
-            (_, false) => length <= self.size(),
-        }
-    }
-
-    /// Where it begins in the body, in bytes.
-    #[must_use]
-    pub fn offset(self) -> usize {
-        self.number as usize * self.size()
-    }
-}
-
-/// What carries messages: it says how much of a reply one message carries.
-#[derive(Clone, Copy, Debug)]
-pub enum Carrier {
-    /// Datagrams.
-    Datagram {
-        /// Whether the source of the request is proven.
-        proven: bool,
-    },
-    /// A stream (RFC 8323).
-    Stream {
-        /// The longest message that may be sent, in bytes: what the peer takes
-        /// (section 5.3.1) and what is good for others on the stream.
-        message_bytes_max: usize,
-        /// Whether the peer takes BERT blocks unasked (section 5.3.2).
-        bert: bool,
-    },
-}
-
-/// How a reply is cut.
-struct Cut {
-    /// SZX of its blocks.
-    exponent: u8,
-    /// The payload of one message with a block of it, in bytes.
-    block_bytes: usize,
-    /// The longest payload that goes out without being cut, in bytes.
-    whole_bytes_max: usize,
-}
 
 /// What block-wise transfers may take, each with its default.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -253,7 +168,7 @@ impl Blocks {
                 "the reply is longer than this server sends over CoAP",
             );
         }
-        let Some(cut) = self.cut(transfer.block2, carrier, &response.options) else {
+        let Some(cut) = Cut::new(&self.limits, transfer.block2, carrier, &response.options) else {
             return Response::new(Code::INTERNAL_SERVER_ERROR);
         };
         let whole = response.payload.len() <= cut.whole_bytes_max;
@@ -325,34 +240,6 @@ impl Blocks {
         self.stored.bytes()
     }
 
-    /// How a reply with these options is cut; none if no message has room for even
-    /// the smallest block of it.
-    fn cut(&self, asked: Option<Block>, carrier: Carrier, options: &Options) -> Option<Cut> {
-        let (message_bytes_max, bert) = match carrier {
-            Carrier::Datagram { proven } => {
-                let own = if proven { self.limits.exponent } else { self.limits.unproven_exponent };
-                let asked = asked.map_or(Block::EXPONENT_MAX, |block| block.exponent);
-                let exponent = own.min(asked).min(Block::EXPONENT_MAX);
-                let bytes = 1 << bits(exponent);
-                return Some(Cut { exponent, block_bytes: bytes, whole_bytes_max: bytes });
-            }
-            Carrier::Stream { message_bytes_max, bert } => (message_bytes_max, bert),
-        };
-        let taken = STREAM_HEAD_BYTES + BLOCK_OPTIONS_BYTES + options.as_encoded().len();
-        let room = message_bytes_max.checked_sub(taken).filter(|room| *room >= 16)?;
-        let unasked = if bert { Block::BERT } else { Block::EXPONENT_MAX };
-        let wanted = asked.map_or(unasked, |block| block.exponent);
-        let (exponent, block_bytes) = if wanted == Block::BERT && room >= 1024 {
-            (Block::BERT, room / 1024 * 1024)
-        } else {
-            let fitting = (room.ilog2() - 4) as u8;
-            let exponent = wanted.min(fitting).min(Block::EXPONENT_MAX);
-            (exponent, 1 << bits(exponent))
-        };
-        let whole_bytes_max = if asked.is_some() { block_bytes } else { room };
-        Some(Cut { exponent, block_bytes, whole_bytes_max })
-    }
-
     fn assemble(
         &mut self,
         now: Instant,
@@ -403,12 +290,11 @@ impl Blocks {
         if offset >= total {
             return refusal(Code::BAD_REQUEST, "the reply has fewer blocks");
         }
-        let Some(cut) = self.cut(Some(asked), carrier, &reply.options) else {
+        let Some(cut) = Cut::new(&self.limits, Some(asked), carrier, &reply.options) else {
             return Response::new(Code::INTERNAL_SERVER_ERROR);
         };
         let end = total.min(offset + cut.block_bytes);
-        let number = (offset >> bits(cut.exponent)) as u32;
-        let block = Block { number, more: end < total, exponent: cut.exponent };
+        let block = Block::at(offset, end < total, cut.exponent);
         let mut options = reply.options.edit();
         options.push_uint(OptionNumber::BLOCK2, block.to_uint());
         if message.options.get(OptionNumber::SIZE2).is_some() {
@@ -446,11 +332,6 @@ impl Blocks {
         }
         hasher.finish()
     }
-}
-
-/// The size of blocks with this SZX, as a power of two.
-fn bits(exponent: u8) -> u32 {
-    4 + u32::from(exponent.min(Block::EXPONENT_MAX))
 }
 
 /// An error and a sentence on it.
