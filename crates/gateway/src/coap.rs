@@ -7,6 +7,7 @@
 mod answer;
 mod config;
 mod endpoint;
+mod keys;
 mod socket;
 
 use std::io;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use self::config::CoapConfig;
 use self::endpoint::Endpoint;
+pub use self::keys::{KeyMistakes, PskKeys};
 use crate::asynchronous::AcceptedCalls;
 use crate::dispatch::Dispatch;
 use crate::held::HeldBytes;
