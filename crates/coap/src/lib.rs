@@ -1,4 +1,4 @@
-//! CoAP without I/O: the codec, the server's message layer and block-wise
+//! CoAP without I/O: the codec, the message layers of server and client and block-wise
 //! transfer as state machines.
 //!
 //! Nothing here has a socket, a clock, a thread or a source of randomness: bytes,
@@ -7,6 +7,7 @@
 
 pub mod block;
 mod chain;
+pub mod client;
 pub mod exchange;
 mod keyed;
 pub mod link;
