@@ -24,7 +24,7 @@ pub(crate) struct Operation {
     pub(crate) upload_bytes: usize,
     pub(crate) reply_bytes: usize,
     pub(crate) takes_ms: u64,
-    kind: Kind,
+    pub(crate) kind: Kind,
     exponent: u8,
 }
 
@@ -72,7 +72,9 @@ pub(crate) struct Client {
     pub(crate) outbox: VecDeque<Bytes>,
     /// When it wants to be called.
     pub(crate) wake: Option<Instant>,
-    at: usize,
+    /// The client that does the work in place of this one.
+    pub(crate) ours: Option<tinyfaas_coap::client::Client>,
+    pub(crate) at: usize,
     sent: Option<Sent>,
     /// The body of which operation.
     upload: (u32, Vec<u8>),
@@ -95,6 +97,7 @@ impl Client {
             operations,
             outbox: VecDeque::new(),
             wake: None,
+            ours: None,
             at: 0,
             sent: None,
             upload: (u32::MAX, Vec::new()),
@@ -110,6 +113,10 @@ impl Client {
     }
 
     pub(crate) fn timer(&mut self, now: Instant) {
+        if let Some(ours) = self.ours.take() {
+            self.our_timer(now, ours);
+            return;
+        }
         let Some(sent) = &mut self.sent else {
             if self.at < self.operations.len() {
                 self.send(now);
@@ -132,6 +139,10 @@ impl Client {
     }
 
     pub(crate) fn receive(&mut self, now: Instant, datagram: &Bytes) {
+        if let Some(ours) = self.ours.take() {
+            self.our_receive(now, datagram, ours);
+            return;
+        }
         let message = Message::decode(datagram).expect("the server writes messages");
         let matches_id = |sent: &Sent| sent.message.id == message.id;
         let matches_token = |sent: &Sent| sent.message.token == message.token;
@@ -207,7 +218,7 @@ impl Client {
         }
     }
 
-    fn end(&mut self, now: Instant, outcome: Outcome) {
+    pub(crate) fn end(&mut self, now: Instant, outcome: Outcome) {
         self.outcomes[self.at] = outcome;
         self.at += 1;
         self.sent = None;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod client;
+mod ours;
 mod random;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +23,13 @@ use random::Random;
 
 /// Of each kind.
 const SCHEDULES: u64 = 1000;
+
+/// Whose client asks.
+#[derive(Clone, Copy, PartialEq)]
+enum Asks {
+    WrittenForThis,
+    Ours,
+}
 
 enum Event {
     ToServer(usize, Bytes),
@@ -56,7 +64,7 @@ fn limits() -> Limits {
 }
 
 impl World {
-    fn new(seed: u64) -> World {
+    fn new(seed: u64, asks: Asks) -> World {
         let mut random = Random::new(seed);
         let now = Instant::now();
         let secret = u128::from(random.next());
@@ -67,7 +75,10 @@ impl World {
             let operations =
                 (0..4).map(|m| Operation::random(&mut random, (n * 4 + m) as u32)).collect();
             let peer = Peer::at((ip, 40_000 + n as u16).into());
-            clients.push(Client::new(peer, operations, random.next()));
+            let seed = random.next();
+            let mut client = Client::new(peer, operations, seed);
+            client.ours = (asks == Asks::Ours).then(|| ours::new(seed));
+            clients.push(client);
         }
         World {
             loss_percent: [0, 5, 20][random.below(3) as usize],
@@ -220,7 +231,7 @@ impl World {
     }
 }
 
-fn play(restarts: bool) {
+fn play(restarts: bool, asks: Asks) {
     let seeds = match std::env::var("SEED") {
         Ok(seed) => {
             let seed = seed.parse().expect("SEED is a number");
@@ -231,7 +242,7 @@ fn play(restarts: bool) {
     let (mut done, mut given_up) = (0, 0);
     for seed in seeds.clone() {
         let played = std::panic::catch_unwind(|| {
-            let mut world = World::new(seed);
+            let mut world = World::new(seed, asks);
             world.play(restarts);
             world.check(restarts)
         });
@@ -251,10 +262,20 @@ fn play(restarts: bool) {
 
 #[test]
 fn each_request_runs_once_and_has_its_own_reply() {
-    play(false);
+    play(false, Asks::WrittenForThis);
 }
 
 #[test]
 fn a_restart_mixes_nothing_up() {
-    play(true);
+    play(true, Asks::WrittenForThis);
+}
+
+#[test]
+fn our_client_has_the_right_reply_or_gives_up() {
+    play(false, Asks::Ours);
+}
+
+#[test]
+fn our_client_outlives_a_restart() {
+    play(true, Asks::Ours);
 }
