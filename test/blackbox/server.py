@@ -22,7 +22,7 @@ KEPT = {"lock", "id", "cache"}
 # All output of all servers.
 OUTPUT = REPOSITORY / "tf_test.out"
 READY_S = 30
-_PROTOCOLS = ("HTTP", "COAP", "GRPC", "MANAGEMENT")
+_PROTOCOLS = ("HTTP", "COAP", "COAP_TCP", "COAPS", "GRPC", "MANAGEMENT")
 _libc = ctypes.CDLL(None)
 
 
@@ -65,9 +65,11 @@ def scratch():
 class Remote:
     """A server that somebody else has started, known by its addresses."""
 
-    def __init__(self, management, http):
+    def __init__(self, management, http, coap=None):
         self.management = management.rstrip("/")
         self.http = http.rstrip("/")
+        self.coap = coap and coap.rstrip("/")
+        self.coap_tcp = self.coaps = None
 
 
 class Server:
@@ -87,7 +89,7 @@ class Server:
             TF_DATA_DIR=str(self.data),
             HTTP_PORT="0",
             MANAGEMENT_PORT="0",
-            COAP_PORT="-1",
+            COAP_PORT="0",
             GRPC_PORT="-1",
         )
         for key, value in environment.items():
@@ -172,6 +174,23 @@ class Server:
     @property
     def http(self):
         return f"http://127.0.0.1:{self.ports['http']}"
+
+    @property
+    def coap(self):
+        """Where it is called over CoAP, or None; likewise over TCP and over DTLS."""
+        return self._coap("coap", "coap")
+
+    @property
+    def coap_tcp(self):
+        return self._coap("coap+tcp", "coap_tcp")
+
+    @property
+    def coaps(self):
+        return self._coap("coaps", "coaps")
+
+    def _coap(self, scheme, endpoint):
+        port = self.ports.get(endpoint)
+        return port and f"{scheme}://127.0.0.1:{port}"
 
     def output(self):
         """What it has printed so far."""

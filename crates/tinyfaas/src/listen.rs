@@ -1,14 +1,15 @@
 //! Binding the endpoints' sockets.
 //!
 //! Owns which addresses an endpoint's setting means and the one port of both
-//! families. Must not know what is served on them.
+//! families, for connections and for datagrams. Must not know what is served on
+//! them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::Endpoint;
+use crate::config::{Endpoint, Transport};
 
 /// Connections that may wait to be accepted; the kernel caps it at
 /// `net.core.somaxconn`.
@@ -23,10 +24,17 @@ const PORT_TRIES: usize = 32;
 pub(crate) struct Bound {
     /// The port that all of them have.
     pub(crate) port: u16,
-    /// One for each address.
-    pub(crate) listeners: Vec<TcpListener>,
+    /// One for each address, not blocking.
+    sockets: Vec<Socket>,
     /// Addresses that this host lacks, with the system's word for it.
     pub(crate) skipped: Vec<String>,
+}
+
+impl Bound {
+    /// Takes the sockets out, as what they are: `TcpListener`s or `UdpSocket`s.
+    pub(crate) fn take<S: From<Socket>>(&mut self) -> Vec<S> {
+        std::mem::take(&mut self.sockets).into_iter().map(S::from).collect()
+    }
 }
 
 /// Why an endpoint has no sockets.
@@ -56,16 +64,17 @@ pub(crate) fn bind(endpoint: &Endpoint, port: u16) -> Result<Bound, ListenError>
 }
 
 fn bind_all(endpoint: &Endpoint, addresses: &[IpAddr], port: u16) -> Result<Bound, ListenError> {
-    let mut bound = Bound { port, listeners: Vec::new(), skipped: Vec::new() };
+    let mut bound = Bound { port, sockets: Vec::new(), skipped: Vec::new() };
     let mut last = None;
     for ip in addresses {
         let address = SocketAddr::new(*ip, bound.port);
-        let listener = listen(address).and_then(|listener| {
-            bound.port = listener.local_addr()?.port();
-            Ok(listener)
+        let socket = open(endpoint.transport, address).and_then(|socket| {
+            let local = socket.local_addr()?.as_socket();
+            bound.port = local.map_or(bound.port, |local| local.port());
+            Ok(socket)
         });
-        match listener {
-            Ok(listener) => bound.listeners.push(listener),
+        match socket {
+            Ok(socket) => bound.sockets.push(socket),
             Err(error) if family_missing(&error) => {
                 bound.skipped.push(format!("{ip} ({error})"));
                 last = Some((address, error));
@@ -74,24 +83,35 @@ fn bind_all(endpoint: &Endpoint, addresses: &[IpAddr], port: u16) -> Result<Boun
         }
     }
     match last {
-        Some((address, problem)) if bound.listeners.is_empty() => {
+        Some((address, problem)) if bound.sockets.is_empty() => {
             Err(failure(endpoint, address, problem))
         }
         _ => Ok(bound),
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn open(transport: Transport, address: SocketAddr) -> io::Result<Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Else a restart within a minute finds its port taken by dead connections.
-    socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    match transport {
+        Transport::Tcp => {
+            // Else a restart within a minute finds its port taken by dead connections.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+        }
+        // Not so here: two servers would share the port, and each lose what the
+        // other gets.
+        Transport::Udp => socket.bind(&address.into())?,
+    }
+    Ok(socket)
 }
 
 fn in_use(error: &io::Error) -> bool {
@@ -107,7 +127,7 @@ fn family_missing(error: &io::Error) -> bool {
 
 fn failure(endpoint: &Endpoint, address: SocketAddr, problem: io::Error) -> ListenError {
     let name = endpoint.name;
-    let variable = name.to_ascii_uppercase();
+    let variable = endpoint.variable();
     let advice = if in_use(&problem) {
         format!("stop what uses that port, or give another: {variable}_PORT=0 takes any free one")
     } else if problem.kind() == io::ErrorKind::PermissionDenied {
@@ -122,27 +142,47 @@ fn failure(endpoint: &Endpoint, address: SocketAddr, problem: io::Error) -> List
 mod tests {
     use super::*;
 
-    fn endpoint(addresses: &[IpAddr]) -> Endpoint {
-        Endpoint { name: "http", port: Some(0), addresses: addresses.to_vec() }
+    const LOOPBACK: [IpAddr; 2] =
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+    fn endpoint(transport: Transport, addresses: &[IpAddr]) -> Endpoint {
+        Endpoint { name: "coap-x", transport, port: Some(0), addresses: addresses.to_vec() }
     }
 
-    #[test]
-    fn both_families_share_one_port() {
-        let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        let bound = bind(&endpoint(&both), 0).expect("a free port");
+    fn check_both_families(transport: Transport) {
+        let mut bound = bind(&endpoint(transport, &LOOPBACK), 0).expect("a free port");
         assert_ne!(bound.port, 0);
-        assert_eq!(bound.listeners.len() + bound.skipped.len(), 2);
-        for listener in &bound.listeners {
-            assert_eq!(listener.local_addr().expect("bound").port(), bound.port);
+        assert_eq!(bound.sockets.len() + bound.skipped.len(), 2);
+        for socket in bound.take::<Socket>() {
+            let address = socket.local_addr().expect("bound").as_socket().expect("of IP");
+            assert_eq!(address.port(), bound.port);
+            assert!(socket.nonblocking().expect("a socket"));
         }
     }
 
     #[test]
+    fn both_families_share_one_port() {
+        check_both_families(Transport::Tcp);
+        check_both_families(Transport::Udp);
+    }
+
+    fn check_in_use(transport: Transport) {
+        let first = bind(&endpoint(transport, &LOOPBACK[..1]), 0).expect("a free port");
+        let taken = bind(&endpoint(transport, &LOOPBACK[..1]), first.port);
+        let error = taken.expect_err("taken").to_string();
+        assert!(error.contains(&format!("127.0.0.1:{} for coap-x", first.port)), "{error}");
+        assert!(error.contains("COAP_X_PORT=0 takes any free one"), "{error}");
+        let other = match transport {
+            Transport::Tcp => Transport::Udp,
+            Transport::Udp => Transport::Tcp,
+        };
+        let beside = bind(&endpoint(other, &LOOPBACK[..1]), first.port);
+        assert!(beside.is_ok(), "TCP and UDP have ports of their own: {beside:?}");
+    }
+
+    #[test]
     fn a_port_in_use_is_named() {
-        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        let first = bind(&endpoint(&loopback), 0).expect("a free port");
-        let error = bind(&endpoint(&loopback), first.port).expect_err("taken").to_string();
-        assert!(error.contains(&format!("127.0.0.1:{}", first.port)), "{error}");
-        assert!(error.contains("HTTP_PORT"), "{error}");
+        check_in_use(Transport::Tcp);
+        check_in_use(Transport::Udp);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tinyfaas_gateway::Gateway;
+use tinyfaas_gateway::{CoapSockets, Gateway};
 use tinyfaas_handlers::process::ProcessBackend;
 use tinyfaas_handlers::process::leftovers::kill_leftovers;
 use tinyfaas_handlers::process::spawner::{Instance, Spawner, SpawnerProcess};
@@ -37,6 +37,7 @@ const EXIT_AT_ONCE: i32 = 130;
 struct Sockets {
     management: (Endpoint, Option<Bound>),
     http: (Endpoint, Option<Bound>),
+    coap: (Endpoint, Option<Bound>),
 }
 
 /// What root may be needed for, done before the server gives root up.
@@ -52,8 +53,15 @@ struct Prepared {
 
 impl Sockets {
     /// Each endpoint with what became of it.
-    fn pairs(&self) -> [summary::Outcome<'_>; 2] {
-        [&self.management, &self.http].map(|(endpoint, bound)| (endpoint, bound.as_ref()))
+    fn pairs(&self) -> [summary::Outcome<'_>; 3] {
+        let all = [&self.management, &self.http, &self.coap];
+        all.map(|(endpoint, bound)| (endpoint, bound.as_ref()))
+    }
+
+    /// Where functions are called.
+    fn endpoints(&self) -> Endpoints {
+        let port = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.port);
+        Endpoints { http: port(&self.http.1), coap: port(&self.coap.1), grpc: None }
     }
 }
 
@@ -105,6 +113,7 @@ fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     let sockets = Sockets {
         management: bind(config.endpoint("management"))?,
         http: bind(config.endpoint("http"))?,
+        coap: bind(config.endpoint("coap"))?,
     };
     let instance =
         Instance { id: data_dir.id().to_owned(), data_dir: data_dir.path().to_path_buf() };
@@ -140,8 +149,8 @@ fn bind(endpoint: Endpoint) -> anyhow::Result<(Endpoint, Option<Bound>)> {
 }
 
 fn listeners(bound: &mut Option<Bound>) -> io::Result<Vec<TcpListener>> {
-    let all = bound.as_mut().map(|bound| std::mem::take(&mut bound.listeners)).unwrap_or_default();
-    all.into_iter().map(|listener: StdListener| TcpListener::from_std(listener)).collect()
+    let all: Vec<StdListener> = bound.as_mut().map(Bound::take).unwrap_or_default();
+    all.into_iter().map(TcpListener::from_std).collect()
 }
 
 async fn run(
@@ -171,9 +180,10 @@ async fn run(
     let gateway = Gateway::new(for_gateway, routes);
     let manager = Manager::new(for_management, Arc::clone(&backend) as Arc<dyn Backend>, writer);
     gateway.serve_http(listeners(&mut sockets.http.1)?).context("cannot serve HTTP")?;
+    let coap = CoapSockets { udp: sockets.coap.1.as_mut().map(Bound::take).unwrap_or_default() };
+    gateway.serve_coap(coap).context("cannot serve CoAP")?;
     let (stop, stopping) = oneshot::channel::<()>();
-    let endpoints =
-        Endpoints { http: sockets.http.1.as_ref().map(|bound| bound.port), coap: None, grpc: None };
+    let endpoints = sockets.endpoints();
     let management = tokio::spawn(tinyfaas_management::serve(
         listeners(&mut sockets.management.1)?,
         Arc::clone(&manager),
@@ -227,7 +237,7 @@ fn announce(
     {
         tracing::warn!("{warning}");
     }
-    let not_built = [config.endpoint("coap"), config.endpoint("grpc")];
+    let not_built = [config.endpoint("grpc")];
     let mut lines =
         summary::lines(data_dir, config.file(), who, &endpoints, &not_built, &backend.runtimes());
     lines.push("ready\n".to_owned());

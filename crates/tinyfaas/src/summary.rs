@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tinyfaas_model::RuntimeStatus;
 
-use crate::config::Endpoint;
+use crate::config::{Endpoint, Transport};
 use crate::data_dir::DataDir;
 use crate::listen::Bound;
 use crate::user::{self, OwnUser};
@@ -19,9 +19,9 @@ pub(crate) type Outcome<'a> = (&'a Endpoint, Option<&'a Bound>);
 
 /// `ports.json`: the port of each endpoint, `null` for one that is off.
 pub(crate) fn ports(endpoints: &[Outcome<'_>]) -> Value {
-    let mut ports = json!({"coap": null, "grpc": null});
+    let mut ports = json!({"grpc": null});
     for (endpoint, bound) in endpoints {
-        ports[endpoint.name] = json!(bound.map(|bound| bound.port));
+        ports[endpoint.name.replace('-', "_")] = json!(bound.map(|bound| bound.port));
     }
     ports
 }
@@ -89,11 +89,10 @@ pub(crate) fn who(changed_to: Option<&OwnUser>) -> String {
 
 /// The one line that a service manager shows.
 pub(crate) fn status(endpoints: &[Outcome<'_>]) -> String {
-    let all = endpoints.iter().map(|(endpoint, bound)| match bound {
-        Some(bound) => format!("{} on port {}", endpoint.name, bound.port),
-        None => format!("{} off", endpoint.name),
+    let on = endpoints.iter().filter_map(|(endpoint, bound)| {
+        bound.map(|bound| format!("{} on port {}", endpoint.name, bound.port))
     });
-    format!("serving: {}", all.collect::<Vec<_>>().join(", "))
+    format!("serving: {}", on.collect::<Vec<_>>().join(", "))
 }
 
 fn reachable(endpoint: &Endpoint, bound: Option<&Bound>) -> String {
@@ -104,7 +103,11 @@ fn reachable(endpoint: &Endpoint, bound: Option<&Bound>) -> String {
         let addresses: Vec<String> = endpoint.addresses.iter().map(IpAddr::to_string).collect();
         addresses.join(", ")
     };
-    format!("port {} on {where_}", bound.port)
+    let of = match endpoint.transport {
+        Transport::Tcp => "",
+        Transport::Udp => "UDP ",
+    };
+    format!("{of}port {} on {where_}", bound.port)
 }
 
 /// The warning that an open management service is due.
@@ -125,7 +128,8 @@ mod tests {
 
     fn check(addresses: &[&str], open: bool) {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
-        let endpoint = Endpoint { name: "management", port: Some(0), addresses };
+        let (name, transport) = ("management", Transport::Tcp);
+        let endpoint = Endpoint { name, transport, port: Some(0), addresses };
         assert_eq!(open_management(&endpoint).is_some(), open, "{endpoint:?}");
     }
 

@@ -21,7 +21,7 @@ class Doctor(CommandLine, OwnServerCase):
 
     def free(self):
         """An environment in which a server could start."""
-        return {"HTTP_PORT": "0", "MANAGEMENT_PORT": "0", "TF_DATA_DIR": str(self.folder() / "data")}
+        return {"HTTP_PORT": "0", "COAP_PORT": "0", "MANAGEMENT_PORT": "0", "TF_DATA_DIR": str(self.folder() / "data")}
 
     def checks(self, environment):
         done = self.tinyfaas("doctor", "--json", environment=environment)
@@ -74,15 +74,23 @@ class Doctor(CommandLine, OwnServerCase):
             self.assertFalse(ok)
             self.assertEqual(checks["management port"]["state"], "problem")
             self.assertIn(port, checks["management port"]["found"])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = str(taken.getsockname()[1])
+            ok, checks = self.checks({**self.free(), "COAP_PORT": port})
+            self.assertFalse(ok)
+            self.assertIn("COAP_PORT", checks["coap port"]["cost"])
+            self.assertIn(port, checks["coap port"]["found"])
 
     def test_a_running_server_says_its_version(self):
         server = self.start()
-        ports = {"HTTP_PORT": str(server.ports["http"]), "MANAGEMENT_PORT": str(server.ports["management"])}
+        ports = {f"{name.upper()}_PORT": str(server.ports[name]) for name in ("http", "coap", "management")}
         ok, checks = self.checks({**self.free(), **ports})
         self.assertTrue(ok, checks)
         version = subprocess.run([binary(), "--version"], capture_output=True, check=True).stdout.decode().split()[1]
         self.assertIn(version, checks["running"]["found"])
         self.assertIn("running server", checks["http port"]["found"])
+        self.assertIn("running server", checks["coap port"]["found"])
 
     def test_mistakes_in_the_configuration_are_told(self):
         ok, checks = self.checks({**self.free(), "HTTP_PORT": "x", "COAP_PORT": "y"})

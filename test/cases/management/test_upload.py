@@ -14,24 +14,30 @@ ECHO = "#!/bin/sh\ncat\n"
 
 
 class Upload(Case):
+    def urls(self, host, name):
+        """What an upload is answered with, by protocol in the order of old."""
+        endpoints = (("coap", self.server.coap), ("http", self.server.http))
+        ports = [(protocol, host_and_port(url)[1]) for protocol, url in endpoints if url]
+        return [f"{protocol}://{host}:{port}/{name}" for protocol, port in ports]
+
     def test_answers_with_the_addresses_to_call(self):
         name = new_name("urls")
         self.addCleanup(self.remove, name)
         answer = self.upload(name, "binary", "echo-binary")
         self.assertEqual(answer.status, 200)
-        host, port = host_and_port(self.server.http)
-        self.assertEqual(answer.text.splitlines(), [f"http://{host}:{port}/{name}"])
+        host, _ = host_and_port(self.server.http)
+        self.assertEqual(answer.text.splitlines(), self.urls(host, name))
 
     def test_the_host_is_the_one_that_was_asked(self):
         name = new_name("host")
         self.addCleanup(self.remove, name)
         body = {"name": name, "env": "binary", "threads": 1}
         body["zip"] = base64.b64encode(folders.sample("echo-binary")).decode()
-        management, port = host_and_port(self.server.management)[1], host_and_port(self.server.http)[1]
+        management = host_and_port(self.server.management)[1]
         for host, shown in (("localhost", "localhost"), ("192.0.2.7", "192.0.2.7"), ("[2001:db8::1]", "[2001:db8::1]")):
             with self.subTest(host=host):
                 answer = self.manage("/upload", body, headers={"Host": f"{host}:{management}"})
-                self.assertEqual((answer.status, answer.text.split()), (200, [f"http://{shown}:{port}/{name}"]))
+                self.assertEqual((answer.status, answer.text.split()), (200, self.urls(shown, name)))
 
     def test_json_is_json_whatever_its_content_type(self):
         name = new_name("form")

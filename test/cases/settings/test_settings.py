@@ -1,5 +1,6 @@
 """tinyfaas.toml: what a function's folder says of itself."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -42,8 +43,8 @@ class FolderSettings(Case):
     def test_what_a_function_is_over_coap_is_told_and_held_to_what_links_carry(self):
         table = '[coap]\nobservable = true\nrt = "Type1 Type2"\nct = [0, 50]\ntitle = "W\u00e4rme"\n'
         name = self.deploy("binary", shell(table))
-        answer = self.server.management("GET", f"/v1/functions/{name}")
-        self.assertEqual(answer.json()["coap"], {
+        answer = self.manage(f"/v1/functions/{name}")
+        self.assertEqual(json.loads(answer.text)["coap"], {
             "observable": True, "rt": "Type1 Type2", "if": None, "ct": [0, 50], "sz": None, "title": "W\u00e4rme",
         })
         answer = self.upload(new_name("links"), "binary", shell("[coap]\nobs = true\nrt = 'a\"b'\n\nct = 65536\n"))

@@ -34,6 +34,72 @@ def listens(port, host="127.0.0.1"):
         return False
 
 
+def datagrams_answered(port, host="127.0.0.1"):
+    """Whether a CoAP endpoint answers there: a ping (RFC 7252 section 4.3) gets a
+    reset, which comes from the address that was asked."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as one:
+        one.settimeout(2)
+        one.connect((host, port))
+        try:
+            one.send(bytes.fromhex("40001234"))
+            return one.recv(100) == bytes.fromhex("70001234")
+        except OSError:
+            return False
+
+
+def taken_udp_port():
+    """A socket that has a UDP port."""
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.bind(("127.0.0.1", 0))
+    return one
+
+
+class CoapPorts(OwnServerCase):
+    def test_the_kernels_choice_is_told(self):
+        server = self.start(COAP_PORT="0")
+        port = server.ports["coap"]
+        self.assertGreater(port, 0)
+        self.assertRegex(server.output(), rf"\n  coap +UDP port {port} on all addresses\n")
+        self.assertTrue(datagrams_answered(port))
+        about = json.loads(self.manage("/v1/server").text)
+        self.assertEqual(about["endpoints"]["coap"], port)
+        self.ends_clean(server)
+
+    def test_one_port_for_both_families(self):
+        if not has_ipv6():
+            self.skipTest("this machine has no IPv6")
+        server = self.start(COAP_PORT="0")
+        self.assertTrue(datagrams_answered(server.ports["coap"]))
+        self.assertTrue(datagrams_answered(server.ports["coap"], "::1"))
+
+    def test_a_given_port_is_taken_and_a_negative_one_is_none(self):
+        with taken_udp_port() as free:
+            port = free.getsockname()[1]
+        server = self.start(COAP_PORT=None, coap_PORT=port)
+        self.assertEqual(server.ports["coap"], port)
+        self.assertTrue(datagrams_answered(port))
+        server = self.start(COAP_PORT="-1")
+        self.assertIsNone(server.ports["coap"])
+        self.assertRegex(server.output(), r"\n  coap +off\n")
+        self.assertEqual(self.upload("echo", "binary", "echo-binary").text.split(), [f"http://127.0.0.1:{server.ports['http']}/echo"])
+
+    def test_a_port_in_use_is_named_and_is_never_shared(self):
+        with taken_udp_port() as taken:
+            port = str(taken.getsockname()[1])
+            self.fails_to_start(port, "in use", "for coap", "COAP_PORT=0 takes any free one", COAP_PORT=port)
+        one = self.start(COAP_PORT="0")
+        server = self.prepare(COAP_PORT=str(one.ports["coap"])).launch()
+        self.assertEqual(server.exit(), 1, server.output())
+        self.assertIn("in use", server.output())
+        self.assertTrue(datagrams_answered(one.ports["coap"]))
+
+    def test_an_address_is_taken(self):
+        server = self.start(COAP_ADDRESS="127.0.0.2")
+        self.assertTrue(datagrams_answered(server.ports["coap"], "127.0.0.2"))
+        self.assertFalse(datagrams_answered(server.ports["coap"], "127.0.0.1"))
+
+
 class Ports(OwnServerCase):
     def test_kernel_chosen_ports_are_told(self):
         server = self.start()
@@ -80,7 +146,7 @@ class Ports(OwnServerCase):
         self.assertEqual(server.ports["http"], 8000)
 
     def test_a_negative_port_switches_off(self):
-        server = self.start(HTTP_PORT="-1")
+        server = self.start(HTTP_PORT="-1", COAP_PORT="-1")
         self.assertFalse(server.ports.get("http"))
         name = self.script("#!/bin/sh\ncat\n")
         answer = self.upload(name, "binary", "echo-binary")
@@ -92,14 +158,13 @@ class Ports(OwnServerCase):
         self.ends_clean(server)
 
     def test_what_is_not_built_yet_is_said(self):
-        server = self.start(COAP_PORT="0", GRPC_PORT="0")
+        server = self.start(GRPC_PORT="0")
         said = server.output().lower()
-        self.assertIn("coap", said)
         self.assertIn("grpc", said)
         self.assertIn("not built", said)
         answer = self.upload("echo", "binary", "echo-binary")
         self.assertEqual(answer.status, 200, answer.text)
-        self.assertEqual([line.split(":")[0] for line in answer.text.splitlines()], ["http"])
+        self.assertEqual([line.split(":")[0] for line in answer.text.splitlines()], ["coap", "http"])
 
     def test_a_wrong_port_is_named(self):
         for variable in ("HTTP_PORT", "COAP_PORT", "GRPC_PORT", "MANAGEMENT_PORT", "grpc_PORT"):

@@ -22,10 +22,28 @@ pub(crate) use crate::config::values::Value;
 pub(crate) struct Endpoint {
     /// The setting's name, for messages: `http`, `management`.
     pub(crate) name: &'static str,
+    /// What its port is one of.
+    pub(crate) transport: Transport,
     /// `None` switches it off, 0 lets the kernel choose.
     pub(crate) port: Option<u16>,
     /// Where to bind it; empty is all addresses of both families.
     pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl Endpoint {
+    /// How its variables begin.
+    pub(crate) fn variable(&self) -> String {
+        self.name.to_ascii_uppercase().replace('-', "_")
+    }
+}
+
+/// What ports are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// Every setting, checked.
@@ -105,7 +123,11 @@ impl Config {
         let Value::Addresses(addresses) = self.value(&format!("{name}-address")).clone() else {
             unreachable!("{name}-address is a list of addresses")
         };
-        Endpoint { name, port, addresses }
+        let transport = match name {
+            "coap" => Transport::Udp,
+            _ => Transport::Tcp,
+        };
+        Endpoint { name, transport, port, addresses }
     }
 
     /// A length of time.

@@ -72,7 +72,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     port("http-port", "HTTP_PORT", "http_PORT", "8000",
         "port of the HTTP endpoint; negative: off, 0: any free one"),
     port("coap-port", "COAP_PORT", "coap_PORT", "5683",
-        "port of the CoAP endpoint (checked only: CoAP is not built yet)"),
+        "port of the CoAP endpoint (UDP); negative: off, 0: any free one"),
     port("grpc-port", "GRPC_PORT", "grpc_PORT", "9000",
         "port of the gRPC endpoint (checked only: gRPC is not built yet)"),
     Setting { kind: Kind::NeededPort, ..port("management-port", "MANAGEMENT_PORT", "management_PORT", "8080",

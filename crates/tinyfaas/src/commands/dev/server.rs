@@ -2,7 +2,7 @@
 //!
 //! Owns the child process and its temporary data directory.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use crate::terminal::say;
 
 /// Where functions are called unless that port is taken.
 const HTTP_PORT: u16 = 8000;
+/// The same over CoAP.
+const COAP_PORT: u16 = 5683;
 /// How long an ordinary stop may take: the server itself gives calls 10 s.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
@@ -124,13 +126,20 @@ fn usual_or_any() -> u16 {
     if free { HTTP_PORT } else { 0 }
 }
 
+/// The same for CoAP.
+fn usual_or_any_coap() -> u16 {
+    let free = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, COAP_PORT)).is_ok();
+    if free { COAP_PORT } else { 0 }
+}
+
 fn spawn(data_dir: &TempDir, http_port: u16) -> Result<Child, Failure> {
     let flags = [
         ("--management-port", "0".to_owned()),
         ("--management-address", "localhost".to_owned()),
         ("--http-port", http_port.to_string()),
         ("--http-address", "localhost".to_owned()),
-        ("--coap-port", "-1".to_owned()),
+        ("--coap-port", usual_or_any_coap().to_string()),
+        ("--coap-address", "localhost".to_owned()),
         ("--grpc-port", "-1".to_owned()),
         ("--log-level", "warn".to_owned()),
         // Another user could not be told of this process' end.
