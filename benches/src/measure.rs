@@ -10,13 +10,14 @@ use crate::bare_hyper::{self, BareHyper, PAYLOAD};
 use crate::cli::Options;
 use crate::figure::Target::{self, AtLeast, AtMost};
 use crate::figure::{Figure, Unit};
+use crate::fixed;
 use crate::function::{self, Echo, Environment};
 use crate::load::{self, Pace};
 use crate::memory::{self, Held, Memory};
 use crate::peer::Peer;
 use crate::report::{Kind, Load, Report, Subject};
 use crate::selection::{BODY_BYTES, Choice, Who};
-use crate::series::{self, Scripts, Series, milliseconds};
+use crate::series::{self, Rival, Scripts, Series, milliseconds};
 use crate::server::Server;
 use crate::setting::Setting;
 
@@ -69,6 +70,9 @@ pub(crate) fn everything(options: &Options) -> anyhow::Result<Report> {
     if let Some(server) = all.server.take() {
         subjects.push(stop(server));
     }
+    if let Some(binary) = &options.server {
+        subjects.extend(fixed::subjects(binary, options));
+    }
     Ok(Report::new(setting, subjects))
 }
 
@@ -109,7 +113,7 @@ fn stop(server: Server) -> Subject {
 const SERVER_RESIDENT: &str = "server, resident";
 
 /// What a server and all below it held at several times.
-fn held(title: &str, times: &[Memory]) -> Subject {
+pub(crate) fn held(title: &str, times: &[Memory]) -> Subject {
     let figure = |name: String, of: &dyn Fn(&Memory) -> Option<u64>| {
         let mebibytes = times.iter().filter_map(of).map(|kib| kib as f64 / 1024.0).collect();
         Figure::new(name, Unit::Mebibytes, mebibytes)
@@ -200,8 +204,11 @@ fn rounds(all: &Contestants<'_>) -> anyhow::Result<Vec<Subject>> {
     }
     subjects.extend(scripts.as_ref().map(|(_, scripts)| scripts.subject()));
     for (at, (choice, one)) in series.iter().enumerate() {
-        let bare = series.iter().find(|(other, _)| other.is_bare_of(choice)).map(|(_, bare)| bare);
-        let mut subject = one.subject(bare.filter(|_| choice.who != Who::Bare));
+        let rival = choice.rival().and_then(|(rival, of)| {
+            let (_, of) = series.iter().find(|(other, _)| *other == of)?;
+            Some((rival, of))
+        });
+        let mut subject = one.subject(rival);
         if let Some((_, scripts)) = scripts.as_ref().filter(|(of, _)| *of == at) {
             subject.figures.push(scripts.share_of(one).with_target(AtLeast(0.7)));
         }
@@ -224,6 +231,9 @@ fn targets(choice: &Choice) -> Vec<(&'static str, Target)> {
             vec![(series::RATE, AtLeast(8_000.0)), (series::P99, AtMost(20.0))]
         }
         (Who::Function(Environment::Node), 32) => vec![(series::RATE, AtLeast(8_000.0))],
+        (Who::OverCoap(Environment::Python), 32) => {
+            vec![(series::RATE, AtLeast(40_000.0)), (series::RATE_OF_HTTP, AtLeast(1.0))]
+        }
         _ => Vec::new(),
     }
 }
@@ -235,42 +245,72 @@ impl Choice {
         self.who == Who::Function(Environment::Binary) && self.connections == 8 && small
     }
 
-    fn is_bare_of(&self, other: &Self) -> bool {
-        *self == Self { who: Who::Bare, ..*other }
+    /// What it is held against, and that one's load.
+    fn rival(&self) -> Option<(Rival, Self)> {
+        match self.who {
+            Who::Bare => None,
+            Who::OverCoap(environment) => {
+                Some((Rival::Http, Self { who: Who::Function(environment), ..*self }))
+            }
+            Who::Function(_) | Who::Peer(_) => {
+                Some((Rival::BareHyper, Self { who: Who::Bare, ..*self }))
+            }
+        }
     }
 }
 
 impl Contestants<'_> {
     fn who(&self) -> Vec<Who> {
-        let functions = self.deployed.iter().map(|echo| Who::Function(echo.environment));
-        let peers = (0..self.peers.len()).map(Who::Peer);
-        std::iter::once(Who::Bare).chain(functions).chain(peers).collect()
+        let mut all = vec![Who::Bare];
+        let coap = self.server.as_ref().and_then(|server| server.coap);
+        for echo in &self.deployed {
+            all.push(Who::Function(echo.environment));
+            all.extend(coap.map(|_| Who::OverCoap(echo.environment)));
+        }
+        all.extend((0..self.peers.len()).map(Who::Peer));
+        all
     }
 
     fn series(&self, choice: Choice) -> Series {
         let Choice { who, connections, body_bytes, pace } = choice;
         let (name, kind, process) = match who {
-            Who::Bare => ("bare hyper", Kind::Bare, Some(self.bare.pid())),
+            Who::Bare => ("bare hyper".to_owned(), Kind::Bare, Some(self.bare.pid())),
             Who::Function(environment) => {
                 let process = self.server.as_ref().map(Server::pid);
-                (environment.name(), Kind::Function, process)
+                (environment.name().to_owned(), Kind::Function, process)
             }
-            Who::Peer(at) => (&*self.peers[at].label, Kind::Peer, None),
-        };
-        let (address, path) = match (who, &self.server) {
-            (Who::Peer(at), _) => (self.peers[at].address, self.peers[at].path.clone()),
-            (Who::Function(environment), Some(server)) => {
-                (server.http, format!("/{}", environment.name()))
+            Who::OverCoap(environment) => {
+                let process = self.server.as_ref().map(Server::pid);
+                (format!("{} over CoAP", environment.name()), Kind::Function, process)
             }
-            (Who::Bare | Who::Function(_), _) => (self.bare.address, "/".to_owned()),
+            Who::Peer(at) => (self.peers[at].label.clone(), Kind::Peer, None),
         };
         let rate = match pace {
             Pace::Closed => None,
             Pace::Open(rate) => Some(rate),
         };
-        let load = Load { who: name.to_owned(), kind, connections, body_bytes, rate };
-        let target = load::Target::echo(address, &path, &bare_hyper::body(body_bytes));
+        let load = Load { who: name, kind, connections, body_bytes, rate };
+        let target = self.target(who, &bare_hyper::body(body_bytes));
         Series::new(load, target, pace, process, self.options)
+    }
+
+    fn target(&self, who: Who, body: &[u8]) -> load::Target {
+        let http = |address, path: &str| load::http::Target::echo(address, path, body);
+        let server = self.server.as_ref();
+        let over_coap = server.and_then(|server| server.coap);
+        match (who, server) {
+            (Who::Peer(at), _) => {
+                load::Target::Http(http(self.peers[at].address, &self.peers[at].path))
+            }
+            (Who::Function(environment), Some(server)) => {
+                load::Target::Http(http(server.http, &format!("/{}", environment.name())))
+            }
+            (Who::OverCoap(environment), _) => {
+                let address = over_coap.expect("who() has it only of a server with CoAP");
+                load::Target::Coap(load::coap::Target::echo(address, environment.name(), body))
+            }
+            (Who::Bare | Who::Function(_), _) => load::Target::Http(http(self.bare.address, "/")),
+        }
     }
 }
 
@@ -312,7 +352,10 @@ mod tests {
         assert_eq!(targets(&Choice { connections: 1, ..python }).len(), 1);
         assert_eq!(targets(&Choice { body_bytes: 0, ..python }).len(), 0);
         assert_eq!(targets(&Choice { pace: Pace::Open(9), ..python }).len(), 0);
-        assert!(Choice { who: Who::Bare, ..python }.is_bare_of(&python));
-        assert!(!python.is_bare_of(&python));
+        let bare = Choice { who: Who::Bare, ..python };
+        assert_eq!((python.rival(), bare.rival()), (Some((Rival::BareHyper, bare)), None));
+        let over_coap = Choice { who: Who::OverCoap(Environment::Python), ..python };
+        assert_eq!(over_coap.rival(), Some((Rival::Http, python)));
+        assert_eq!(targets(&over_coap).len(), 2);
     }
 }

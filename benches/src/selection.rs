@@ -15,6 +15,10 @@ pub(crate) const BODY_BYTES: usize = 64;
 /// Other bodies, measured by default at `BODIES_CONNECTIONS`.
 const BODIES: [usize; 3] = [0, 1000, 1_000_000];
 const BODIES_CONNECTIONS: usize = 8;
+/// A larger body would be sent in blocks over CoAP, which is another load.
+const COAP_BODY_BYTES_MAX: usize = 1024;
+/// Clients that ask for the fixed reply by default.
+const FIXED_CLIENTS: usize = 8;
 /// Of the open loop by default, a second.
 const RATES: [u64; 1] = [1000];
 /// No load is larger than this.
@@ -27,8 +31,10 @@ const RATE_MAX: u64 = 1_000_000;
 pub(crate) enum Who {
     /// The bare hyper server.
     Bare,
-    /// A function of the server under test.
+    /// A function of the server under test, over HTTP.
     Function(Environment),
+    /// The same over CoAP.
+    OverCoap(Environment),
     /// A peer, by its place among them.
     Peer(usize),
 }
@@ -44,6 +50,13 @@ pub(crate) struct Choice {
     pub(crate) body_bytes: usize,
     /// When requests begin.
     pub(crate) pace: Pace,
+}
+
+impl Choice {
+    fn can_be_made(&self) -> bool {
+        let over_coap = matches!(self.who, Who::OverCoap(_));
+        !over_coap || (self.body_bytes <= COAP_BODY_BYTES_MAX && self.pace == Pace::Closed)
+    }
 }
 
 /// What of it was asked for; `None` is the default.
@@ -67,12 +80,17 @@ impl Selection {
         for (connections, body_bytes, pace) in self.groups() {
             for &who in all {
                 let choice = Choice { who, connections, body_bytes, pace };
-                if self.chosen_by_hand() || self.worth_it(choice) {
+                if choice.can_be_made() && (self.chosen_by_hand() || self.worth_it(choice)) {
                     choices.push(choice);
                 }
             }
         }
         choices
+    }
+
+    /// How many clients ask for the fixed reply, a series each.
+    pub(crate) fn fixed_clients(&self) -> Vec<usize> {
+        self.connections.clone().unwrap_or_else(|| vec![FIXED_CLIENTS])
     }
 
     fn chosen_by_hand(&self) -> bool {
@@ -116,6 +134,8 @@ impl Selection {
         match who {
             Who::Function(Environment::Binary) => connections == 8 && small,
             Who::Function(Environment::Node) => !self.quick || connections == 32,
+            Who::OverCoap(Environment::Python) => small && (!self.quick || connections == 32),
+            Who::OverCoap(Environment::Node | Environment::Binary) => false,
             Who::Bare | Who::Function(Environment::Python) | Who::Peer(_) => {
                 !self.quick || connections != 8
             }
@@ -186,12 +206,13 @@ fn list<T: PartialEq>(
 mod tests {
     use super::*;
 
-    const ALL: [Who; 5] = [
+    const ALL: [Who; 6] = [
         Who::Bare,
         Who::Function(Environment::Python),
         Who::Function(Environment::Node),
         Who::Function(Environment::Binary),
         Who::Peer(0),
+        Who::OverCoap(Environment::Python),
     ];
 
     fn of(choices: &[Choice], who: Who) -> Vec<(usize, usize, Pace)> {
@@ -210,6 +231,7 @@ mod tests {
             assert_eq!(of(&choices, who), all, "{who:?}");
         }
         assert_eq!(of(&choices, ALL[3]), [closed(8, 64)]);
+        assert_eq!(of(&choices, ALL[5]), [1, 8, 32].map(|each| closed(each, 64)));
         // Compared loads are neighbours.
         assert_eq!((choices[0].who, choices[1].who), (Who::Bare, ALL[1]));
         assert_eq!(choices[0].connections, choices[1].connections);
@@ -224,6 +246,8 @@ mod tests {
         assert_eq!(connections(ALL[2]), [32]);
         assert_eq!(connections(ALL[3]), [8]);
         assert_eq!(connections(Who::Peer(0)), [1, 32]);
+        assert_eq!(connections(ALL[5]), [32]);
+        assert_eq!(Selection::default().fixed_clients(), [8]);
     }
 
     #[test]
@@ -237,9 +261,13 @@ mod tests {
         let closed = |connections, body| (connections, body, Pace::Closed);
         let open = |body| (4, body, Pace::Open(50));
         let all = [closed(2, 0), closed(2, 9), closed(4, 0), closed(4, 9), open(0), open(9)];
-        for who in ALL {
-            assert_eq!(of(&selection.choices(&ALL), who), all, "{who:?}");
+        for who in &ALL[..5] {
+            assert_eq!(of(&selection.choices(&ALL), *who), all, "{who:?}");
         }
+        assert_eq!(of(&selection.choices(&ALL), ALL[5]), all[..4], "CoAP has no open loop");
+        assert_eq!(selection.fixed_clients(), [2, 4]);
+        let large = Selection { bodies: Some(vec![1_000_000]), ..selection };
+        assert_eq!(of(&large.choices(&ALL), ALL[5]), [], "nor bodies in blocks");
         let open_only = Selection {
             connections: Some(Vec::new()),
             rates: Some(vec![50]),

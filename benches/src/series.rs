@@ -13,7 +13,7 @@ use crate::bare_script::Script;
 use crate::cli::Options;
 use crate::figure::{Figure, Unit, thousands};
 use crate::function::Echo;
-use crate::load::{self, Outcome, Pace, Plan};
+use crate::load::{self, Outcome, Pace, Plan, Target};
 use crate::processes::ProcessorTime;
 use crate::report::{Kind, Load, Subject};
 
@@ -41,6 +41,10 @@ pub(crate) const CPU: &str = "CPU a request";
 pub(crate) const RATE_OF_BARE: &str = "rate of bare hyper's";
 pub(crate) const P50_OF_BARE: &str = "p50 of bare hyper's";
 pub(crate) const CPU_OF_BARE: &str = "CPU of bare hyper's";
+/// The same, of the same function over HTTP.
+pub(crate) const RATE_OF_HTTP: &str = "rate of HTTP's";
+/// The same, of libcoap's server with replies of the same size.
+pub(crate) const RATE_OF_LIBCOAP: &str = "rate of libcoap's";
 /// How much too late a free connection began, in an open loop.
 pub(crate) const GENERATOR_LATE: &str = "generator late, p99";
 
@@ -48,6 +52,28 @@ pub(crate) const GENERATOR_LATE: &str = "generator late, p99";
 const KEPT: f64 = 0.99;
 /// A generator that wanted a processor for this share of a run had no time left.
 const GENERATOR_BUSY: f64 = 0.9;
+
+/// What a series is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rival {
+    /// The bare hyper server.
+    BareHyper,
+    /// The same function over HTTP.
+    Http,
+    /// libcoap's server.
+    Libcoap,
+}
+
+impl Rival {
+    /// Names of the ratios: of the rate, the p50, the processor time.
+    fn names(self) -> [&'static str; 3] {
+        match self {
+            Self::BareHyper => [RATE_OF_BARE, P50_OF_BARE, CPU_OF_BARE],
+            Self::Http => [RATE_OF_HTTP, "p50 of HTTP's", "CPU of HTTP's"],
+            Self::Libcoap => [RATE_OF_LIBCOAP, "p50 of libcoap's", "CPU of libcoap's"],
+        }
+    }
+}
 
 /// Who kept an open loop from its rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +117,12 @@ struct Round {
 pub(crate) struct Series {
     /// Which load.
     pub(crate) load: Load,
-    target: load::Target,
+    target: Target,
     plan: Plan,
     /// Whose processor time counts, where it is known.
     process: Option<u32>,
     rounds: Vec<Round>,
+    losses: u64,
     errors: u64,
     first_error: Option<String>,
 }
@@ -104,7 +131,7 @@ impl Series {
     /// A series of no runs yet.
     pub(crate) fn new(
         load: Load,
-        target: load::Target,
+        target: Target,
         pace: Pace,
         process: Option<u32>,
         options: &Options,
@@ -115,7 +142,8 @@ impl Series {
             warm_up: options.warm_up,
             measured: options.measured,
         };
-        Self { load, target, plan, process, rounds: Vec::new(), errors: 0, first_error: None }
+        let (rounds, first_error) = (Vec::new(), None);
+        Self { load, target, plan, process, rounds, losses: 0, errors: 0, first_error }
     }
 
     /// One round.
@@ -128,6 +156,7 @@ impl Series {
         let mut outcome = load::run(&self.target, self.plan)?;
         let after = self.process.map(ProcessorTime::read).transpose()?;
         let taken = before.zip(after).map(|(before, after)| after.since(before));
+        self.losses += outcome.losses;
         self.errors += outcome.errors;
         self.first_error = self.first_error.take().or_else(|| outcome.first_error.take());
         self.rounds.push(self.round(&outcome, taken));
@@ -150,22 +179,28 @@ impl Series {
         }
     }
 
-    /// All its figures, with what went wrong. `bare` is the same load's series of
-    /// the bare hyper server.
-    pub(crate) fn subject(&self, bare: Option<&Self>) -> Subject {
+    /// All its figures, with what went wrong. `rival` is the same load's series of
+    /// what it is held against.
+    pub(crate) fn subject(&self, rival: Option<(Rival, &Self)>) -> Subject {
         let mut figures = vec![Figure::new(RATE, Unit::PerSecond, self.each(|it| Some(it.rate)))];
         for (at, (name, _)) in LATENCIES.iter().enumerate() {
             let runs = self.each(|it| it.latencies.map(|all| all[at]));
             figures.push(Figure::new(*name, Unit::Milliseconds, runs));
         }
         figures.extend(self.cpu());
-        figures.extend(bare.map(|bare| self.against(bare)).into_iter().flatten());
+        figures.extend(rival.map(|(who, rival)| self.against(who, rival)).into_iter().flatten());
         if self.load.rate.is_some() {
             let late = self.each(|it| it.generator_late);
             figures.push(Figure::new(GENERATOR_LATE, Unit::Milliseconds, late));
         }
         let mut subject = Subject::of_load(self.load.clone(), figures);
         subject.warnings.extend(self.missed_rates());
+        if self.losses > 0 {
+            subject.warnings.push(format!(
+                "{} requests were sent again, as no answer had come in 2 s",
+                self.losses
+            ));
+        }
         if let Some(error) = &self.first_error {
             let text = format!("{} wrong replies or broken connections: {error}", self.errors);
             // A peer that replies wrongly is worth knowing, and no failure of ours.
@@ -192,21 +227,22 @@ impl Series {
         }
     }
 
-    fn against(&self, bare: &Self) -> Vec<Figure> {
+    fn against(&self, who: Rival, rival: &Self) -> Vec<Figure> {
+        let [of_rate, of_p50, of_cpu] = who.names();
         let ratios = |of: fn(&Round) -> Option<f64>| {
-            let pairs = self.rounds.iter().zip(&bare.rounds);
+            let pairs = self.rounds.iter().zip(&rival.rounds);
             let pairs = pairs.filter_map(|(ours, theirs)| of(ours).zip(of(theirs)));
             pairs.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>()
         };
         let mut figures = Vec::new();
         if self.load.rate.is_none() {
-            let rate = Figure::new(RATE_OF_BARE, Unit::Times, ratios(|it| Some(it.rate)));
+            let rate = Figure::new(of_rate, Unit::Times, ratios(|it| Some(it.rate)));
             figures.push(rate.higher_is_better());
         }
         let p50 = ratios(|it| it.latencies.map(|all| all[0]));
-        figures.push(Figure::new(P50_OF_BARE, Unit::Times, p50));
+        figures.push(Figure::new(of_p50, Unit::Times, p50));
         if self.process.is_some() {
-            figures.push(Figure::new(CPU_OF_BARE, Unit::Times, ratios(Round::cpu)));
+            figures.push(Figure::new(of_cpu, Unit::Times, ratios(Round::cpu)));
         }
         figures
     }
@@ -334,11 +370,11 @@ mod tests {
 
     fn series(kind: Kind, rate: Option<u64>) -> Series {
         let load = Load { who: "x".to_owned(), kind, connections: 1, body_bytes: 0, rate };
-        let target = load::Target::echo(([127, 0, 0, 1], 1).into(), "/", b"");
+        let target = load::http::Target::echo(([127, 0, 0, 1], 1).into(), "/", b"");
         let matches = crate::cli::command().try_get_matches_from(["tinyfaas-bench"]);
         let options = crate::cli::options(&matches.expect("sound"));
         let pace = rate.map_or(Pace::Closed, Pace::Open);
-        Series::new(load, target, pace, Some(1), &options)
+        Series::new(load, Target::Http(target), pace, Some(1), &options)
     }
 
     /// An outcome of so many replies, all in one millisecond.
@@ -359,7 +395,7 @@ mod tests {
         ours.rounds.push(ours.round(&outcome(1000, 1.0), Some(taken)));
         let taken = ProcessorTime { handlers: Duration::ZERO, ..taken };
         bare.rounds.push(bare.round(&outcome(2000, 1.0), Some(taken)));
-        let subject = ours.subject(Some(&bare));
+        let subject = ours.subject(Some((Rival::BareHyper, &bare)));
         let median = |name: &str| subject.figure(name).expect(name).median.expect(name);
         assert!((median(RATE) - 500.0).abs() < 0.01, "2 s");
         assert!((median("maximum") - 1.0).abs() < 1e-9);
@@ -391,9 +427,11 @@ mod tests {
         let told = |kind| {
             let mut series = series(kind, None);
             series.first_error = Some("status 500".to_owned());
+            series.losses = 3;
             let subject = series.subject(None);
             (subject.warnings.len(), subject.failures.len())
         };
-        assert_eq!((told(Kind::Peer), told(Kind::Function)), ((1, 0), (0, 1)));
+        // What was lost is told beside it.
+        assert_eq!((told(Kind::Peer), told(Kind::Function)), ((2, 0), (1, 1)));
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Server {
     dir: TempDir,
     /// Where functions are called.
     pub(crate) http: SocketAddr,
+    /// The same over CoAP; `None` where the server has none.
+    pub(crate) coap: Option<SocketAddr>,
     /// Where functions are uploaded.
     pub(crate) management: SocketAddr,
     /// From its start until management answered.
@@ -49,9 +51,9 @@ impl Server {
         let begun = Instant::now();
         let mut child = spawn(binary, dir.path())?;
         match wait_until_ready(&mut child, dir.path(), begun) {
-            Ok((http, management)) => {
+            Ok(Addresses { http, coap, management }) => {
                 let ready_after = begun.elapsed();
-                Ok(Self { child, dir, http, management, ready_after })
+                Ok(Self { child, dir, http, coap, management, ready_after })
             }
             Err(error) => {
                 // It may have ended already; collected it must be in either case.
@@ -106,9 +108,10 @@ fn spawn(binary: &Path, dir: &Path) -> anyhow::Result<Child> {
     Command::new(binary)
         .env("HTTP_PORT", "0")
         .env("MANAGEMENT_PORT", "0")
-        .env("COAP_PORT", "-1")
+        .env("COAP_PORT", "0")
         .env("GRPC_PORT", "-1")
         .env("HTTP_ADDRESS", "127.0.0.1")
+        .env("COAP_ADDRESS", "127.0.0.1")
         .env("MANAGEMENT_ADDRESS", "127.0.0.1")
         .env("TF_DATA_DIR", dir.join("data"))
         .stdin(Stdio::null())
@@ -120,17 +123,13 @@ fn spawn(binary: &Path, dir: &Path) -> anyhow::Result<Child> {
         })
 }
 
-fn wait_until_ready(
-    child: &mut Child,
-    dir: &Path,
-    begun: Instant,
-) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+fn wait_until_ready(child: &mut Child, dir: &Path, begun: Instant) -> anyhow::Result<Addresses> {
     let ports = dir.join("data/ports.json");
     loop {
         if let Some(text) = read_if_there(&ports)? {
-            let (http, management) = addresses(&text)?;
-            client::ask(management, "GET", "/list", b"")?.success()?;
-            return Ok((http, management));
+            let addresses = Addresses::read(&text)?;
+            client::ask(addresses.management, "GET", "/list", b"")?.success()?;
+            return Ok(addresses);
         }
         if let Some(status) = child.try_wait()? {
             bail!("the server ended with {status} instead of starting");
@@ -150,16 +149,26 @@ fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// The HTTP gateway's and management's addresses.
-fn addresses(ports: &str) -> anyhow::Result<(SocketAddr, SocketAddr)> {
-    let value: serde_json::Value = serde_json::from_str(ports).context("ports.json")?;
-    let address = |name: &str| {
-        let port = value.get(name).and_then(serde_json::Value::as_u64);
-        let port = port.and_then(|port| u16::try_from(port).ok());
-        port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-            .with_context(|| format!("ports.json names no port for {name}: {ports}"))
-    };
-    Ok((address("http")?, address("management")?))
+/// Where it listens.
+#[derive(Debug, PartialEq, Eq)]
+struct Addresses {
+    http: SocketAddr,
+    coap: Option<SocketAddr>,
+    management: SocketAddr,
+}
+
+impl Addresses {
+    fn read(ports: &str) -> anyhow::Result<Self> {
+        let value: serde_json::Value = serde_json::from_str(ports).context("ports.json")?;
+        let found = |name: &str| {
+            let port = u16::try_from(value.get(name)?.as_u64()?).ok()?;
+            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        };
+        let needed = |name: &str| {
+            found(name).with_context(|| format!("ports.json names no port for {name}: {ports}"))
+        };
+        Ok(Self { http: needed("http")?, coap: found("coap"), management: needed("management")? })
+    }
 }
 
 fn wait_for_end(child: &mut Child) -> anyhow::Result<Option<ExitStatus>> {
@@ -186,12 +195,14 @@ mod tests {
 
     #[test]
     fn ports_are_read_by_name() {
-        let (http, management) =
-            addresses(r#"{"http": 81, "coap": null, "management": 65535}"#).expect("sound");
-        assert_eq!((http.port(), management.port()), (81, 65535));
-        let error = addresses(r#"{"http": 81}"#).expect_err("no management");
+        let read = Addresses::read;
+        let found = read(r#"{"http": 81, "coap": null, "management": 65535}"#).expect("sound");
+        assert_eq!((found.http.port(), found.coap, found.management.port()), (81, None, 65535));
+        let found = read(r#"{"http": 81, "coap": 5683, "management": 1}"#).expect("sound");
+        assert_eq!(found.coap, Some(([127, 0, 0, 1], 5683).into()));
+        let error = read(r#"{"http": 81}"#).expect_err("no management");
         assert!(error.to_string().contains("no port for management"), "{error}");
-        addresses(r#"{"http": 65536, "management": 1}"#).expect_err("no such port");
+        read(r#"{"http": 65536, "management": 1}"#).expect_err("no such port");
     }
 
     #[test]

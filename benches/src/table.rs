@@ -8,7 +8,7 @@ use crate::figure::{Figure, thousands};
 use crate::report::{Load, Report, Subject};
 use crate::series::{
     CPU, CPU_OF_BARE, GENERATOR_LATE, HANDLERS_CPU, LATENCIES, P50_OF_BARE, RATE, RATE_OF_BARE,
-    SERVER_CPU,
+    RATE_OF_HTTP, RATE_OF_LIBCOAP, SERVER_CPU,
 };
 
 /// A report to be shown.
@@ -112,13 +112,15 @@ fn spread(figure: &Figure) -> Option<f64> {
 }
 
 fn costs(to: &mut fmt::Formatter<'_>, loads: &[(&Load, &Subject)]) -> fmt::Result {
-    const COLUMNS: [(&str, &str); 7] = [
+    const COLUMNS: [(&str, &str); 9] = [
         (SERVER_CPU, "server"),
         (HANDLERS_CPU, "handlers"),
         (CPU, "both"),
         (RATE_OF_BARE, "rate x"),
         (P50_OF_BARE, "p50 x"),
         (CPU_OF_BARE, "CPU x"),
+        (RATE_OF_HTTP, "x HTTP"),
+        (RATE_OF_LIBCOAP, "x libcoap"),
         (GENERATOR_LATE, "late ms"),
     ];
     let there = |name: &str| loads.iter().any(|(_, subject)| median_of(subject, name).is_some());
@@ -126,7 +128,7 @@ fn costs(to: &mut fmt::Formatter<'_>, loads: &[(&Load, &Subject)]) -> fmt::Resul
     if columns.is_empty() {
         return Ok(());
     }
-    writeln!(to, "\nprocessor time, us a request; and against bare hyper's same load (x)")?;
+    writeln!(to, "\nprocessor time, us a request; and against the same load of bare hyper (x)")?;
     let width = width(loads);
     write!(to, "{:width$}", "")?;
     for (_, head) in &columns {

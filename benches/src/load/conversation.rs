@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Target;
+use super::http::Target;
 use crate::reply::Reader;
 
 /// Requests up to this size go out whole before the reply is read: they fit the
