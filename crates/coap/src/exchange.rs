@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub(crate) use answer::suppressed;
 pub use sources::SourceLimits;
 
 use crate::chain::{Chain, Handle};
@@ -218,7 +219,7 @@ impl Exchange {
             Some(place) => self.unacknowledged.remove(place).is_none(),
             None => true,
         };
-        let answer = if answer::suppressed(call.no_response, response.code) {
+        let answer = if suppressed(call.no_response, response.code) {
             self.answer_nothing(&call, acknowledged)
         } else {
             self.answer(now, &call, acknowledged, response)

@@ -1,5 +1,5 @@
-//! CoAP without I/O: the codec, the message layers of server and client and block-wise
-//! transfer as state machines.
+//! CoAP without I/O: the codec, the message layers of server and client, block-wise
+//! transfer and the server's side of streams as state machines.
 //!
 //! Nothing here has a socket, a clock, a thread or a source of randomness: bytes,
 //! instants and randomness are passed in, and what to do about them comes out. So
@@ -14,5 +14,6 @@ pub mod link;
 pub mod message;
 mod peer;
 pub mod server;
+pub mod stream;
 
 pub use peer::Peer;

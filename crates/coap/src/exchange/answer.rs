@@ -116,7 +116,7 @@ impl Exchange {
 
 /// Whether a request with this No-Response does not want this response: bit 1
 /// stands for class 2, bit 3 for class 4, bit 4 for class 5 (RFC 7967 section 2.1).
-pub(super) fn suppressed(no_response: u32, code: Code) -> bool {
+pub(crate) fn suppressed(no_response: u32, code: Code) -> bool {
     code.class() > 0 && no_response >> (code.class() - 1) & 1 != 0
 }
 
