@@ -91,6 +91,47 @@ pub struct Transfer {
     block2: Option<Block>,
 }
 
+impl Transfer {
+    /// Who asks.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The method.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The request's options.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The same without what only this one request needed, to be kept: with a copy
+    /// of those options by which later blocks are found, and of its ETags.
+    pub(crate) fn to_keep(&self) -> Transfer {
+        let mut options = OptionsBuilder::new();
+        for (number, value) in self.options.iter() {
+            if number == OptionNumber::ETAG || names_reply(number, true) {
+                options.push(number, value).expect("it was in a message");
+            }
+        }
+        Transfer { options: options.build(), block1: None, ..*self }
+    }
+}
+
+/// Whether what a reply is found by has this option.
+fn names_reply(number: OptionNumber, tagged: bool) -> bool {
+    match number {
+        OptionNumber::URI_PATH | OptionNumber::URI_QUERY | OptionNumber::ACCEPT => true,
+        OptionNumber::REQUEST_TAG => tagged,
+        _ => false,
+    }
+}
+
 /// All block-wise transfers. See the module.
 pub struct Blocks {
     limits: BlockLimits,
@@ -321,12 +362,7 @@ impl Blocks {
         let mut hasher = self.key.build_hasher();
         (what, &transfer.peer, transfer.code).hash(&mut hasher);
         for (number, value) in transfer.options.iter() {
-            let counts = match number {
-                OptionNumber::URI_PATH | OptionNumber::URI_QUERY | OptionNumber::ACCEPT => true,
-                OptionNumber::REQUEST_TAG => tagged,
-                _ => false,
-            };
-            if counts {
+            if names_reply(number, tagged) {
                 (number, value).hash(&mut hasher);
             }
         }

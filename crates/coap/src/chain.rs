@@ -9,6 +9,11 @@ pub(crate) struct Handle {
     generation: u32,
 }
 
+impl Handle {
+    /// Finds nothing.
+    pub(crate) const NOTHING: Handle = Handle { index: NONE, generation: 0 };
+}
+
 /// No entry.
 const NONE: u32 = u32::MAX;
 

@@ -9,6 +9,8 @@
 
 mod answer;
 mod confirm;
+mod notify;
+mod response;
 mod seen;
 mod sources;
 
@@ -18,15 +20,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub(crate) use answer::suppressed;
+pub use response::Response;
 pub use sources::SourceLimits;
 
 use crate::chain::{Chain, Handle};
 use crate::keyed::Keyed;
-use crate::message::{
-    Code, Due, Kind, Message, MessageId, OptionNumber, Options, OptionsBuilder, Token,
-};
+use crate::message::{Due, Kind, Message, MessageId, OptionNumber, Token};
+use crate::observe::{ObserverId, ObserverLimits, ResourceId};
 use crate::peer::Peer;
+use crate::per_source::PerSource;
 use confirm::{Confirmables, Identifiers};
+pub(crate) use notify::Fate;
+use notify::Notifications;
 use seen::{Answer, Seen, State};
 use sources::Sources;
 
@@ -39,6 +44,9 @@ pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 pub struct Limits {
     /// Requests that run at a time; further ones get 5.03. 4,096.
     pub calls_max: usize,
+    /// Requests of one IP address that run at a time; further ones get 4.29
+    /// (RFC 8516). 1,024.
+    pub calls_per_source_max: usize,
     /// When an empty acknowledgement goes out ahead of the reply. 1 s, below a
     /// client's first retransmission.
     pub acknowledge_after: Duration,
@@ -60,6 +68,11 @@ pub struct Limits {
     /// Separate replies that wait for their acknowledgement; further ones are sent
     /// once and non-confirmably (RFC 7252 section 5.2.2 allows it). 4,096.
     pub confirmables_max: usize,
+    /// Notifications not to be acknowledged that are remembered for a reset; then
+    /// the oldest are forgotten. 4,096.
+    pub notifications_remembered_max: usize,
+    /// Those of observers.
+    pub observers: ObserverLimits,
     /// What sources that are not proven may be sent.
     pub sources: SourceLimits,
 }
@@ -68,6 +81,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             calls_max: 4096,
+            calls_per_source_max: 1024,
             acknowledge_after: Duration::from_secs(1),
             ack_timeout: Duration::from_secs(2),
             ack_random_percent: 50,
@@ -76,6 +90,8 @@ impl Default for Limits {
             non_confirmable_for: Duration::from_secs(145),
             remembered_bytes_max: 16 << 20,
             confirmables_max: 4096,
+            notifications_remembered_max: 4096,
+            observers: ObserverLimits::default(),
             sources: SourceLimits::default(),
         }
     }
@@ -96,33 +112,6 @@ pub struct Request {
     pub message: Message,
 }
 
-/// What the application answers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Response {
-    /// The outcome; of class 2, 4 or 5.
-    pub code: Code,
-    /// Its options.
-    pub options: Options,
-    /// Its payload; of an error, a sentence for people (RFC 7252 section 5.5.2).
-    pub payload: Bytes,
-}
-
-impl Response {
-    /// A response of its code alone.
-    #[must_use]
-    pub fn new(code: Code) -> Response {
-        Response { code, options: Options::EMPTY, payload: Bytes::new() }
-    }
-
-    /// 5.03 that asks to come back in so many seconds (RFC 7252 section 5.9.3.4).
-    #[must_use]
-    pub fn unavailable(seconds: u32) -> Response {
-        let mut options = OptionsBuilder::new();
-        options.push_uint(OptionNumber::MAX_AGE, seconds);
-        Response { options: options.build(), ..Response::new(Code::SERVICE_UNAVAILABLE) }
-    }
-}
-
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Output {
@@ -130,6 +119,9 @@ pub enum Output {
     Send(Peer, Bytes),
     /// Nobody waits for this call any more; a reply to it is not taken.
     Cancel(CallId),
+    /// The last observer of this resource has gone; only a [`crate::server::Server`]
+    /// tells so.
+    Unobserved(ResourceId),
 }
 
 /// A request that runs.
@@ -142,6 +134,8 @@ struct Call {
     no_response: u32,
     request_bytes: usize,
     print: u64,
+    /// Whom its reply tells of what it observes.
+    observer: Option<ObserverId>,
     /// Where it waits for its empty acknowledgement; none once that is sent.
     unacknowledged: Option<Handle>,
 }
@@ -151,10 +145,12 @@ pub struct Exchange {
     limits: Limits,
     key: Keyed,
     calls: Chain<Call>,
+    calls_of: PerSource,
     /// Confirmable ones whose empty acknowledgement may come due, soonest first.
     unacknowledged: Chain<(Instant, CallId)>,
     seen: Seen,
     confirmables: Confirmables,
+    notifications: Notifications,
     identifiers: Identifiers,
     sources: Sources,
     outputs: VecDeque<Output>,
@@ -168,9 +164,11 @@ impl Exchange {
         let key = Keyed::new(secret);
         Exchange {
             calls: Chain::default(),
+            calls_of: PerSource::new(key.clone()),
             unacknowledged: Chain::default(),
             seen: Seen::new(limits.remembered_bytes_max),
             confirmables: Confirmables::new(&limits, key.clone()),
+            notifications: Notifications::new(&limits, key.clone()),
             identifiers: Identifiers::new(key.clone()),
             sources: Sources::new(limits.sources.clone(), key.clone(), now),
             outputs: VecDeque::new(),
@@ -194,7 +192,7 @@ impl Exchange {
             Kind::Acknowledgement | Kind::Reset => {
                 // One with a code answers nothing that was asked here.
                 if message.code.is_empty() {
-                    self.settle(now, peer, message.id);
+                    self.settle(now, peer, message.id, message.kind);
                 }
                 None
             }
@@ -215,6 +213,7 @@ impl Exchange {
         let Some(call) = self.calls.remove(call.0) else {
             return;
         };
+        self.calls_of.take(call.peer.remote.ip());
         let acknowledged = match call.unacknowledged {
             Some(place) => self.unacknowledged.remove(place).is_none(),
             None => true,
@@ -235,16 +234,7 @@ impl Exchange {
             self.acknowledge(*call);
         }
         while let Some(step) = self.confirmables.expire(now) {
-            let print = step.print;
-            if let Some(datagram) = step.datagram {
-                let ip = step.peer.remote.ip();
-                if !self.is_proven(now, &step.peer) {
-                    self.sources.charge(now, ip, datagram.len());
-                }
-                self.outputs.push_back(Output::Send(step.peer, datagram));
-            } else {
-                self.seen.settle(print);
-            }
+            self.retry(now, step);
         }
         self.seen.clear(now);
     }
@@ -273,11 +263,17 @@ impl Exchange {
             if let Some(place) = call.unacknowledged {
                 self.unacknowledged.remove(place);
             }
+            self.calls_of.take(peer.remote.ip());
             self.seen.forget(call.print);
             self.outputs.push_back(Output::Cancel(CallId(handle)));
         }
-        for print in self.confirmables.forget(peer) {
-            self.seen.settle(print);
+        for purpose in self.confirmables.forget(peer) {
+            if let Some(print) = purpose.print {
+                self.seen.settle(print);
+            }
+            if let Some(observer) = purpose.observer {
+                self.notifications.end(observer);
+            }
         }
     }
 
@@ -337,6 +333,10 @@ impl Exchange {
             self.refuse(peer, &message, challenge);
             return None;
         }
+        if self.calls_of.count(peer.remote.ip()) >= self.limits.calls_per_source_max {
+            self.refuse(peer, &message, Response::too_many(1));
+            return None;
+        }
         if self.calls.len() >= self.limits.calls_max {
             self.refuse(peer, &message, Response::unavailable(1));
             return None;
@@ -363,8 +363,10 @@ impl Exchange {
             no_response: no_response.unwrap_or(0),
             request_bytes,
             print,
+            observer: None,
             unacknowledged: None,
         });
+        self.calls_of.add(peer.remote.ip());
         let call = CallId(handle);
         let life = if confirmable {
             let due = now + self.limits.acknowledge_after;
@@ -429,16 +431,6 @@ impl Exchange {
         self.unacknowledged.remove(place);
         self.send_empty(Kind::Acknowledgement, peer, id);
         true
-    }
-
-    /// An acknowledgement or a reset of something that was sent.
-    fn settle(&mut self, now: Instant, peer: Peer, id: MessageId) {
-        if let Some(print) = self.confirmables.settle(&peer, id) {
-            self.seen.settle(print);
-            if !peer.is_beyond_doubt() {
-                self.sources.prove(now, peer.remote.ip());
-            }
-        }
     }
 
     /// Whether a source that is not proven may have a request run.

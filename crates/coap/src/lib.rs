@@ -12,7 +12,9 @@ pub mod exchange;
 mod keyed;
 pub mod link;
 pub mod message;
+pub mod observe;
 mod peer;
+mod per_source;
 pub mod server;
 pub mod stream;
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::confirm::Purpose;
 use super::seen::Answer;
 use super::sources::Sources;
 use super::{Call, DATAGRAM_BYTES_MAX, Exchange, Output, Response};
@@ -55,15 +56,11 @@ impl Exchange {
         now: Instant,
         call: &Call,
         acknowledged: bool,
-        mut response: Response,
+        response: Response,
     ) -> Answer {
         let (peer, ip) = (call.peer, call.peer.remote.ip());
-        let mut bytes = encoded_bytes(call.token, &response);
-        if bytes > DATAGRAM_BYTES_MAX {
-            response = Response::new(Code::INTERNAL_SERVER_ERROR);
-            bytes = encoded_bytes(call.token, &response);
-        }
-        let excess = Sources::excess(call.request_bytes, bytes);
+        let response = fitting(call.token, response);
+        let excess = Sources::excess(call.request_bytes, encoded_bytes(call.token, &response));
         let mut probe = false;
         if excess > 0 && !self.is_proven(now, &peer) {
             // However much is spent by now: a function that ran for it would run
@@ -82,6 +79,9 @@ impl Exchange {
         if !call.confirmable {
             let id = self.identifiers.next(&peer);
             let datagram = encode(Kind::NonConfirmable, id, call.token, response);
+            if let Some(observer) = call.observer {
+                self.notifications.remember(now, peer, id, observer);
+            }
             self.outputs.push_back(Output::Send(peer, datagram.clone()));
             return Answer::Whole(datagram);
         }
@@ -94,18 +94,30 @@ impl Exchange {
     fn send_apart(&mut self, now: Instant, call: &Call, response: Response) -> Bytes {
         let peer = call.peer;
         let has_room = self.confirmables.len() < self.limits.confirmables_max;
-        let mut id = self.identifiers.next(&peer);
-        while self.confirmables.has(&peer, id) {
-            // Ends: far fewer wait than there are IDs.
-            id = self.identifiers.next(&peer);
-        }
+        let id = self.fresh_id(&peer);
         let kind = if has_room { Kind::Confirmable } else { Kind::NonConfirmable };
         let datagram = encode(kind, id, call.token, response);
         if has_room {
-            self.confirmables.begin(now, peer, id, datagram.clone(), call.print);
+            let purpose = Purpose { print: Some(call.print), observer: call.observer };
+            self.confirmables.begin(now, peer, id, datagram.clone(), purpose);
+        }
+        match call.observer {
+            Some(observer) if has_room => self.notifications.begin(observer, peer, id),
+            Some(observer) => self.notifications.remember(now, peer, id, observer),
+            None => {}
         }
         self.outputs.push_back(Output::Send(peer, datagram.clone()));
         datagram
+    }
+
+    /// A message ID that no confirmable message to this peer has.
+    pub(super) fn fresh_id(&mut self, peer: &Peer) -> MessageId {
+        let mut id = self.identifiers.next(peer);
+        while self.confirmables.has(peer, id) {
+            // Ends: far fewer wait than there are IDs.
+            id = self.identifiers.next(peer);
+        }
+        id
     }
 
     pub(super) fn send_empty(&mut self, kind: Kind, peer: Peer, id: MessageId) {
@@ -120,7 +132,15 @@ pub(crate) fn suppressed(no_response: u32, code: Code) -> bool {
     code.class() > 0 && no_response >> (code.class() - 1) & 1 != 0
 }
 
-fn encode(kind: Kind, id: MessageId, token: Token, response: Response) -> Bytes {
+/// This response, or an error in its place if no datagram carries it.
+pub(super) fn fitting(token: Token, response: Response) -> Response {
+    if encoded_bytes(token, &response) > DATAGRAM_BYTES_MAX {
+        return Response::new(Code::INTERNAL_SERVER_ERROR);
+    }
+    response
+}
+
+pub(super) fn encode(kind: Kind, id: MessageId, token: Token, response: Response) -> Bytes {
     let message = Message {
         kind,
         code: response.code,

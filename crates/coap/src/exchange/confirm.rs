@@ -9,23 +9,45 @@ use bytes::Bytes;
 use super::Limits;
 use crate::keyed::Keyed;
 use crate::message::MessageId;
+use crate::observe::ObserverId;
 use crate::peer::Peer;
+
+/// What a message is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purpose {
+    /// The request that it answers, as the memory of requests knows that; none if
+    /// it is no reply.
+    pub(super) print: Option<u64>,
+    /// The observer whom it tells; none if it tells none.
+    pub(super) observer: Option<ObserverId>,
+}
 
 struct Waiting {
     datagram: Bytes,
     timeout: Duration,
     retransmissions: u32,
     timer: (Instant, u64),
-    print: u64,
+    purpose: Purpose,
+    /// What takes its place at the next transmission.
+    newer: Option<(MessageId, Bytes)>,
 }
 
 /// What has come of a message whose time has come.
 pub(super) struct Step {
     pub(super) peer: Peer,
-    /// What it answers, as the memory of requests knows that.
-    pub(super) print: u64,
-    /// To be sent again; none if it is given up.
-    pub(super) datagram: Option<Bytes>,
+    /// Its ID until now.
+    pub(super) id: MessageId,
+    pub(super) purpose: Purpose,
+    /// To be sent, by its own ID or by that of what has taken its place; none if
+    /// it is given up.
+    pub(super) again: Option<(MessageId, Bytes)>,
+}
+
+/// What has come of a message that was acknowledged or reset.
+pub(super) struct Settled {
+    pub(super) purpose: Purpose,
+    /// What was to take its place.
+    pub(super) newer: Option<(MessageId, Bytes)>,
 }
 
 pub(super) struct Confirmables {
@@ -77,21 +99,50 @@ impl Confirmables {
         peer: Peer,
         id: MessageId,
         datagram: Bytes,
-        print: u64,
+        purpose: Purpose,
     ) {
         let longest = self.ack_timeout * self.random_percent / 100;
         let part = (self.key.hash(("jitter", self.count)) >> 48) as u32;
         let timeout = self.ack_timeout + longest * part / (1 << 16);
         let timer = self.timer(now + timeout, peer, id);
-        let waiting = Waiting { datagram, timeout, retransmissions: 0, timer, print };
+        let waiting =
+            Waiting { datagram, timeout, retransmissions: 0, timer, purpose, newer: None };
         self.waiting.insert((peer, id), waiting);
     }
 
-    /// It was acknowledged or reset. Returns what it answers, if it was waited for.
-    pub(super) fn settle(&mut self, peer: &Peer, id: MessageId) -> Option<u64> {
+    /// Has a newer message take the place of one that waits, when that would be
+    /// sent again.
+    pub(super) fn supersede(&mut self, peer: &Peer, id: MessageId, newer: (MessageId, Bytes)) {
+        if let Some(waiting) = self.waiting.get_mut(&(*peer, id)) {
+            waiting.newer = Some(newer);
+        }
+    }
+
+    /// It is not sent again. A reply is, but tells no observer any more.
+    pub(super) fn withdraw(&mut self, peer: &Peer, id: MessageId) {
+        let Some(waiting) = self.waiting.get_mut(&(*peer, id)) else {
+            return;
+        };
+        if waiting.purpose.print.is_none() {
+            self.settle(peer, id);
+        } else {
+            waiting.newer = None;
+            waiting.purpose.observer = None;
+        }
+    }
+
+    /// Its peer is there: it is sent as often again as if it were new.
+    pub(super) fn encourage(&mut self, peer: &Peer, id: MessageId) {
+        if let Some(waiting) = self.waiting.get_mut(&(*peer, id)) {
+            waiting.retransmissions = 0;
+        }
+    }
+
+    /// It was acknowledged or reset. Returns what it was for, if it was waited for.
+    pub(super) fn settle(&mut self, peer: &Peer, id: MessageId) -> Option<Settled> {
         let waiting = self.waiting.remove(&(*peer, id))?;
         self.timers.remove(&waiting.timer);
-        Some(waiting.print)
+        Some(Settled { purpose: waiting.purpose, newer: waiting.newer })
     }
 
     /// The next message whose time has come, if any.
@@ -103,24 +154,30 @@ impl Confirmables {
         self.timers.pop_first();
         let mut waiting = self.waiting.remove(&key)?;
         let (peer, id) = key;
-        let print = waiting.print;
-        let mut datagram = None;
+        let purpose = waiting.purpose;
+        let mut again = None;
         if waiting.retransmissions < self.retransmissions_max {
+            let mut next = id;
+            let is_free = |newer: &mut (_, _)| !self.waiting.contains_key(&(peer, newer.0));
+            if let Some((newer, datagram)) = waiting.newer.take_if(is_free) {
+                // In its place and in its count (RFC 7641 section 4.5.2).
+                (next, waiting.datagram) = (newer, datagram);
+            }
             waiting.retransmissions += 1;
             waiting.timeout *= 2;
-            waiting.timer = self.timer(now + waiting.timeout, peer, id);
-            datagram = Some(waiting.datagram.clone());
-            self.waiting.insert(key, waiting);
+            waiting.timer = self.timer(now + waiting.timeout, peer, next);
+            again = Some((next, waiting.datagram.clone()));
+            self.waiting.insert((peer, next), waiting);
         }
-        Some(Step { peer, print, datagram })
+        Some(Step { peer, id, purpose, again })
     }
 
-    /// Gives up all to this peer. Returns what they answer.
-    pub(super) fn forget(&mut self, peer: &Peer) -> Vec<u64> {
+    /// Gives up all to this peer. Returns what they were for.
+    pub(super) fn forget(&mut self, peer: &Peer) -> Vec<Purpose> {
         let gone = self.waiting.extract_if(|(to, _), _| to == peer).map(|(_, waiting)| waiting);
         gone.map(|waiting| {
             self.timers.remove(&waiting.timer);
-            waiting.print
+            waiting.purpose
         })
         .collect()
     }

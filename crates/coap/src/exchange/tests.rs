@@ -1,4 +1,5 @@
 use super::*;
+use crate::message::{Code, OptionsBuilder};
 use proptest::prelude::*;
 use std::net::SocketAddr;
 
@@ -58,7 +59,7 @@ impl Played {
         std::iter::from_fn(|| self.exchange.poll())
             .map(|output| match output {
                 Output::Send(_, datagram) => Message::decode(&datagram).unwrap(),
-                Output::Cancel(call) => panic!("{call:?} was cancelled"),
+                other => panic!("{other:?} was not expected"),
             })
             .collect()
     }
@@ -328,6 +329,27 @@ fn memory_is_bounded_and_a_running_call_is_never_forgotten() {
     }
     assert_eq!(played.receive(LOOPBACK, &request(Kind::Confirmable, 2003, &[])), None);
     assert_eq!(played.one().code, Code::SERVICE_UNAVAILABLE);
+}
+
+#[test]
+fn no_source_takes_all_places() {
+    let mut played = Played::new(Limits { calls_per_source_max: 2, ..Limits::default() });
+    let ask = |id| request(Kind::Confirmable, id, &[]);
+    let first = played.receive(LOOPBACK, &ask(1)).unwrap();
+    assert!(played.receive(LOOPBACK, &ask(2)).is_some());
+    assert_eq!(played.receive(LOOPBACK, &ask(3)), None);
+    let refused = played.one();
+    assert_eq!(refused.code, Code::TOO_MANY_REQUESTS);
+    assert_eq!(refused.options.uint(OptionNumber::MAX_AGE), Some(1));
+    assert!(played.receive([127, 0, 0, 2], &ask(3)).is_some());
+    // Asked again when one has ended, it runs.
+    played.reply(first, content(b"x"));
+    assert!(played.receive(LOOPBACK, &ask(3)).is_some());
+    assert_eq!(played.receive(LOOPBACK, &ask(4)), None);
+    played.exchange.forget(&peer(LOOPBACK));
+    assert!(played.receive(LOOPBACK, &ask(5)).is_some());
+    assert!(played.receive(LOOPBACK, &ask(6)).is_some());
+    assert_eq!(played.receive(LOOPBACK, &ask(7)), None);
 }
 
 #[test]

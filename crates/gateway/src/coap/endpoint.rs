@@ -202,6 +202,8 @@ impl Endpoint {
         while let Some(output) = self.server.poll() {
             match output {
                 Output::Send(peer, datagram) => self.send_to(&peer, &datagram),
+                // Nothing can be observed yet.
+                Output::Unobserved(_) => {}
                 Output::Cancel(call) => {
                     if let Some(abort) = self.aborts.remove(&call) {
                         abort.abort();
