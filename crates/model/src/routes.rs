@@ -23,7 +23,13 @@ pub struct Route {
     pub counters: Arc<FunctionCounters>,
 }
 
-type Table = HashMap<FunctionName, Arc<Route>>;
+/// All routes at one moment.
+#[derive(Debug, Clone, Default)]
+struct Table {
+    routes: HashMap<FunctionName, Arc<Route>>,
+    /// How often it has been changed.
+    revision: u64,
+}
 
 /// The readers' side. Cheap to clone; readers never wait.
 #[derive(Debug, Clone, Default)]
@@ -37,15 +43,24 @@ impl Routes {
     /// The route of the function with this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Route>> {
-        self.0.load().get(name).cloned()
+        self.0.load().routes.get(name).cloned()
     }
 
     /// All routes as they are now, in the order of names.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Route>> {
-        let mut all: Vec<_> = self.0.load().values().cloned().collect();
+        let mut all: Vec<_> = self.0.load().routes.values().cloned().collect();
         all.sort_by(|a, b| a.function.name.cmp(&b.function.name));
         all
+    }
+
+    /// A number that is another one after each change. What was made of [`all`]
+    /// since it was asked for need not be made anew while it stays the same.
+    ///
+    /// [`all`]: Self::all
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.0.load().revision
     }
 }
 
@@ -60,17 +75,19 @@ impl RoutesWriter {
     /// Routes the function's name to its new handlers and returns the route it
     /// had. Calls that come after this go to the new one.
     pub fn put(&mut self, route: Arc<Route>) -> Option<Arc<Route>> {
-        let mut table = Table::clone(&self.0.0.load());
-        let old = table.insert(route.function.name.clone(), route);
-        self.0.0.store(Arc::new(table));
-        old
+        self.change(|routes| routes.insert(route.function.name.clone(), route))
     }
 
     /// Takes the function's route away and returns it.
     pub fn remove(&mut self, name: &FunctionName) -> Option<Arc<Route>> {
+        self.change(|routes| routes.remove(name))
+    }
+
+    fn change<R>(&mut self, change: impl FnOnce(&mut HashMap<FunctionName, Arc<Route>>) -> R) -> R {
         let mut table = Table::clone(&self.0.0.load());
-        let old = table.remove(name)?;
+        table.revision += 1;
+        let changed = change(&mut table.routes);
         self.0.0.store(Arc::new(table));
-        Some(old)
+        changed
     }
 }
