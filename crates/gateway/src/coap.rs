@@ -6,8 +6,17 @@
 
 mod answer;
 mod config;
+mod discovery;
 mod endpoint;
+mod error;
+mod etag;
+mod formats;
 mod keys;
+mod location;
+mod observing;
+mod request;
+mod response;
+mod results;
 mod socket;
 
 use std::io;
@@ -16,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::config::CoapConfig;
+pub(crate) use self::discovery::Discovery;
 use self::endpoint::Endpoint;
 pub use self::keys::{KeyMistakes, PskKeys};
 use crate::asynchronous::AcceptedCalls;
@@ -39,6 +49,8 @@ pub(crate) struct Coap {
     pub(crate) accepted: Arc<AcceptedCalls>,
     pub(crate) held: Arc<HeldBytes>,
     pub(crate) retry_after: Duration,
+    pub(crate) async_wait_max: Duration,
+    pub(crate) discovery: Discovery,
 }
 
 /// How the server's stop stands with a transport: none while it serves, else when

@@ -68,6 +68,11 @@ impl Dispatch {
         self.routes.find(name).ok_or_else(not_found)
     }
 
+    /// All routes.
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     /// A call named a function that there is not.
     pub(crate) fn note_unknown(&self) {
         self.unknown.fetch_add(1, Ordering::Relaxed);

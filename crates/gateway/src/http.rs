@@ -17,7 +17,6 @@ mod request;
 mod socket;
 mod stall;
 mod timing;
-mod trace;
 pub(crate) mod watch;
 
 use std::convert::Infallible;

@@ -12,6 +12,7 @@ mod held;
 mod http;
 mod load;
 mod tally;
+mod trace;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::asynchronous::AcceptedCalls;
-use self::coap::{Coap, Transports};
+use self::coap::{Coap, Discovery, Transports};
 pub use self::coap::{CoapConfig, CoapSockets, KeyMistakes, PskKeys};
 pub use self::config::GatewayConfig;
 use self::dispatch::Dispatch;
@@ -65,6 +66,8 @@ impl Gateway {
                 accepted: Arc::clone(&accepted),
                 held: Arc::clone(&held),
                 retry_after: config.retry_after,
+                async_wait_max: config.async_wait_max,
+                discovery: Discovery::default(),
             }),
             transports: Mutex::default(),
             http: Arc::new(Http {

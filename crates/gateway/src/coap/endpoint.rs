@@ -26,7 +26,7 @@ use tinyfaas_model::random;
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until};
 
-use super::answer::{Answer, answer};
+use super::answer::{Answer, Reply, answer};
 use super::socket::{Arrival, Socket};
 use super::{Coap, Stop};
 use crate::dispatch::now;
@@ -41,7 +41,7 @@ const TURN: usize = 32;
 /// How often it is told, while it lasts, that a socket cannot be read.
 const TROUBLE_TOLD_EVERY: Duration = Duration::from_secs(60);
 
-type Call = Pin<Box<dyn Future<Output = (Owed, Result<Response, Aborted>)> + Send>>;
+type Call = Pin<Box<dyn Future<Output = (Owed, Result<Reply, Aborted>)> + Send>>;
 
 /// The endpoint; a future that ends when the server has stopped.
 pub(super) struct Endpoint {
@@ -159,7 +159,7 @@ impl Endpoint {
                 self.server.reply(now, request.owed, Response::unavailable(1));
             } else {
                 match answer(&self.coap, request.message) {
-                    Answer::Now(response) => self.server.reply(now, request.owed, response),
+                    Answer::Now(reply) => self.server.reply(now, request.owed, reply.response),
                     Answer::Later(call) => self.start(request.owed, call),
                 }
             }
@@ -167,7 +167,7 @@ impl Endpoint {
         self.send();
     }
 
-    fn start(&mut self, owed: Owed, call: Pin<Box<dyn Future<Output = Response> + Send>>) {
+    fn start(&mut self, owed: Owed, call: Pin<Box<dyn Future<Output = Reply> + Send>>) {
         // Who has no session is never forgotten while its call runs.
         if owed.peer().session.is_none() {
             self.calls.push(Box::pin(async move { (owed, Ok(call.await)) }));
@@ -189,8 +189,8 @@ impl Endpoint {
                 self.aborts.remove(&owed.call());
             }
             // One that was given up is owed nothing any more.
-            if let Ok(response) = outcome {
-                self.server.reply(now(), owed, response);
+            if let Ok(reply) = outcome {
+                self.server.reply(now(), owed, reply.response);
                 self.send();
             }
         }

@@ -12,8 +12,9 @@ use ::http::{Method, Version};
 
 use super::error::Refused;
 use super::hop;
-use super::trace::{self, TRACEPARENT, TRACESTATE};
+
 use super::watch::Activity;
+use crate::trace::{self, TRACEPARENT, TRACESTATE};
 
 /// Tells the caller, and the function, which call this is.
 pub(super) const CALL_ID: HeaderName = HeaderName::from_static("x-tinyfaas-call-id");

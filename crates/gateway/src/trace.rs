@@ -5,15 +5,15 @@
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use tinyfaas_model::random;
 
-pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-pub(super) static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// `00-TRACE-PARENT-FLAGS`.
 const LENGTH: usize = 55;
 
 /// Sees to it that the function gets exactly one valid `traceparent`: the
 /// caller's, or a new one. Then a `tracestate` that came belongs to nothing.
-pub(super) fn hand_on(headers: &mut HeaderMap, parents: usize, has_state: bool) {
+pub(crate) fn hand_on(headers: &mut HeaderMap, parents: usize, has_state: bool) {
     let kept =
         parents == 1 && headers.get(&TRACEPARENT).is_some_and(|parent| is_valid(parent.as_bytes()));
     if !kept {
