@@ -20,7 +20,7 @@ mod results;
 mod socket;
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +40,10 @@ use tokio::time::Instant;
 pub struct CoapSockets {
     /// For datagrams in the clear.
     pub udp: Vec<UdpSocket>,
+    /// For connections.
+    pub tcp: Vec<TcpListener>,
+    /// For datagrams within DTLS.
+    pub secured: Vec<UdpSocket>,
 }
 
 /// What every transport of CoAP needs.
@@ -51,6 +55,11 @@ pub(crate) struct Coap {
     pub(crate) retry_after: Duration,
     pub(crate) async_wait_max: Duration,
     pub(crate) discovery: Discovery,
+}
+
+fn not_built(transport: &str) -> io::Error {
+    let what = format!("CoAP over {transport} is not built yet; switch its port off");
+    io::Error::new(io::ErrorKind::Unsupported, what)
 }
 
 /// How the server's stop stands with a transport: none while it serves, else when
@@ -69,7 +78,18 @@ impl Transports {
     ///
     /// # Errors
     /// Where a socket cannot be used, or there is no randomness.
-    pub(crate) fn serve(&mut self, coap: &Arc<Coap>, sockets: CoapSockets) -> io::Result<()> {
+    pub(crate) fn serve(
+        &mut self,
+        coap: &Arc<Coap>,
+        sockets: CoapSockets,
+        keys: PskKeys,
+    ) -> io::Result<()> {
+        if !sockets.tcp.is_empty() {
+            return Err(not_built("TCP"));
+        }
+        if !sockets.secured.is_empty() {
+            return Err(not_built(&format!("DTLS ({} keys)", keys.len())));
+        }
         if !sockets.udp.is_empty() {
             let endpoint = Endpoint::new(Arc::clone(coap), sockets.udp, self.stop.subscribe())?;
             self.tasks.push(tokio::spawn(endpoint));

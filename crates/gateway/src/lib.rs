@@ -110,12 +110,12 @@ impl Gateway {
         Ok(HttpEndpoint { addresses })
     }
 
-    /// Serves CoAP on these sockets, within the runtime that this is called in.
+    /// Serves CoAP on these sockets, and over DTLS for who has one of these keys, within the runtime that this is called in.
     ///
     /// # Errors
     /// Where a socket cannot be used.
-    pub fn serve_coap(&self, sockets: CoapSockets) -> io::Result<()> {
-        self.transports.lock().serve(&self.coap, sockets)
+    pub fn serve_coap(&self, sockets: CoapSockets, keys: PskKeys) -> io::Result<()> {
+        self.transports.lock().serve(&self.coap, sockets, keys)
     }
 
     /// Stops: accepts nothing more at once, lets what runs end for `drain` at

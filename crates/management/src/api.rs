@@ -45,6 +45,10 @@ pub struct Endpoints {
     pub http: Option<u16>,
     /// Of CoAP.
     pub coap: Option<u16>,
+    /// Of CoAP over TCP.
+    pub coap_tcp: Option<u16>,
+    /// Of CoAP over DTLS.
+    pub coaps: Option<u16>,
     /// Of gRPC.
     pub grpc: Option<u16>,
 }
@@ -191,12 +195,27 @@ impl Api {
 }
 
 impl Endpoints {
-    /// The URLs of a function, each with its protocol's name.
+    /// The URLs of a function, each with its protocol's name, as clients of old
+    /// know them.
     fn by_protocol(self, host: &str, name: &str) -> impl Iterator<Item = (&'static str, String)> {
-        [("coap", self.coap), ("http", self.http), ("grpc", self.grpc)].into_iter().filter_map(
-            move |(scheme, port)| Some((scheme, format!("{scheme}://{host}:{}/{name}", port?))),
-        )
+        urls([("coap", self.coap), ("http", self.http), ("grpc", self.grpc)], host, name)
     }
+
+    /// All of them.
+    fn by_scheme(self, host: &str, name: &str) -> impl Iterator<Item = (&'static str, String)> {
+        let more = urls([("coap+tcp", self.coap_tcp), ("coaps", self.coaps)], host, name);
+        self.by_protocol(host, name).chain(more)
+    }
+}
+
+fn urls<const N: usize>(
+    ports: [(&'static str, Option<u16>); N],
+    host: &str,
+    name: &str,
+) -> impl Iterator<Item = (&'static str, String)> {
+    ports.into_iter().filter_map(move |(scheme, port)| {
+        Some((scheme, format!("{scheme}://{host}:{}/{name}", port?)))
+    })
 }
 
 /// The first value of a key in a query.

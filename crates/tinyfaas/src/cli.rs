@@ -62,11 +62,15 @@ pub(crate) fn command() -> Command {
         .subcommand(with_settings(serve))
         .subcommands([manual::completions_command(), manual::man_command()])
         .args_conflicts_with_subcommands(true)
-        .args(SETTINGS.iter().map(flag))
+        .args(flags())
 }
 
 fn with_settings(command: Command) -> Command {
-    command.args(SETTINGS.iter().map(flag))
+    command.args(flags())
+}
+
+fn flags() -> impl Iterator<Item = Arg> {
+    SETTINGS.iter().filter(|setting| setting.has_flag()).map(flag)
 }
 
 fn flag(setting: &'static Setting) -> Arg {
@@ -90,7 +94,8 @@ pub(crate) fn end_with(matches: &ArgMatches) -> Option<i32> {
 
 /// The text given by a setting's flag.
 pub(crate) fn flag_text(matches: &ArgMatches, setting: &Setting) -> Option<String> {
-    matches.get_one::<String>(setting.name).cloned()
+    // Not every setting has one.
+    matches.try_get_one::<String>(setting.name).ok().flatten().cloned()
 }
 
 #[cfg(test)]

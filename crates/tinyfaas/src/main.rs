@@ -16,6 +16,7 @@ mod deployment;
 mod failure;
 mod folder;
 mod guess;
+mod keys;
 mod listen;
 mod logging;
 mod manual;
@@ -87,15 +88,17 @@ fn server(matches: &ArgMatches) -> ExitCode {
     }
     let default_file = config::file::default_path(rustix::process::geteuid().is_root(), variable);
     let flag = |setting: &Setting| cli::flag_text(matches, setting);
-    let config = match Config::read(flag, variable, default_file.as_deref()) {
-        Ok(config) => config,
+    let read = Config::read(flag, variable, default_file.as_deref())
+        .and_then(|config| keys::read(&config).map(|keys| (config, keys)));
+    let (config, keys) = match read {
+        Ok(read) => read,
         Err(mistakes) => {
             let list = mistakes.join("\n  ");
             logging::complain(&format!("tinyfaas: the configuration has mistakes:\n  {list}"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    match serve::serve(&config) {
+    match serve::serve(&config, keys) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let told = format!("{error:#}{}", data_dir::advice(&error));

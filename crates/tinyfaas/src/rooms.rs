@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use tinyfaas_gateway::GatewayConfig;
+use tinyfaas_gateway::{CoapConfig, GatewayConfig};
 use tinyfaas_handlers::process::ProcessConfig;
 use tinyfaas_management::{ArchiveLimits, ManagementConfig};
 use tinyfaas_model::Limits;
@@ -14,7 +14,6 @@ use crate::config::Config;
 
 /// The gateway's share.
 pub(crate) fn gateway(config: &Config) -> GatewayConfig {
-    let header_bytes_max = u32::try_from(config.bytes("header-bytes-max")).unwrap_or(u32::MAX);
     GatewayConfig {
         body_bytes_max: config.bytes("http-body-max"),
         held_bytes_max: size(config.bytes("held-bytes")),
@@ -25,15 +24,32 @@ pub(crate) fn gateway(config: &Config) -> GatewayConfig {
         async_result_bytes_max: size(config.bytes("async-result-max")),
         async_results_bytes_max: size(config.bytes("async-results")),
         async_wait_max: config.duration("async-wait-max"),
+        coap: coap(config),
         connections_max: config.count("connections-max"),
         header_lines_max: config.count("header-lines-max"),
-        header_bytes_max,
+        header_bytes_max: small(config.bytes("header-bytes-max")),
         header_timeout: config.duration("header-timeout"),
         idle_timeout: config.duration("idle-timeout"),
         body_idle_timeout: config.duration("body-timeout"),
         write_stall_timeout: config.duration("write-timeout"),
         ..GatewayConfig::default()
     }
+}
+
+fn coap(config: &Config) -> CoapConfig {
+    let mut coap = CoapConfig::default();
+    let messages = &mut coap.messages;
+    messages.calls_max = config.count("coap-calls");
+    messages.remembered_bytes_max = size(config.bytes("coap-remembered"));
+    messages.sources.burst_bytes = small(config.bytes("coap-burst"));
+    messages.sources.bytes_per_s = small(config.bytes("coap-rate"));
+    messages.sources.challenge = config.truth("coap-challenge");
+    let blocks = &mut coap.blocks;
+    blocks.body_bytes_max = size(config.bytes("coap-body-max"));
+    blocks.reply_bytes_max = size(config.bytes("coap-reply-max"));
+    blocks.assembling_bytes_max = size(config.bytes("coap-assembling"));
+    blocks.stored_bytes_max = size(config.bytes("coap-stored"));
+    coap
 }
 
 /// Management's share.
@@ -83,4 +99,8 @@ pub(crate) fn process(data_dir: &Path) -> ProcessConfig {
 
 fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn small(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }

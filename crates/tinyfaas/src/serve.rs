@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tinyfaas_gateway::{CoapSockets, Gateway};
+use tinyfaas_gateway::{CoapSockets, Gateway, PskKeys};
 use tinyfaas_handlers::process::ProcessBackend;
 use tinyfaas_handlers::process::leftovers::kill_leftovers;
 use tinyfaas_handlers::process::spawner::{Instance, Spawner, SpawnerProcess};
@@ -23,9 +23,11 @@ use tokio::sync::oneshot;
 
 use crate::config::{Config, Endpoint, misspelt};
 use crate::data_dir::DataDir;
+use crate::keys::Keys;
 use crate::listen::{self, Bound};
 use crate::notify::Manager as ServiceManager;
 use crate::open_files::OpenFiles;
+use crate::summary::Start;
 use crate::user::{self, OwnUser};
 use crate::{logging, rooms, summary, variable};
 
@@ -38,30 +40,57 @@ struct Sockets {
     management: (Endpoint, Option<Bound>),
     http: (Endpoint, Option<Bound>),
     coap: (Endpoint, Option<Bound>),
+    coap_tcp: (Endpoint, Option<Bound>),
+    coaps: (Endpoint, Option<Bound>),
 }
 
 /// What root may be needed for, done before the server gives root up.
 struct Prepared {
-    data_dir: DataDir,
     sockets: Sockets,
     spawner: SpawnerProcess,
     service_manager: ServiceManager,
     /// As whom server and functions run, for people.
     who: String,
     open_files: OpenFiles,
+    keys: PskKeys,
 }
 
 impl Sockets {
+    fn bind(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            management: bind(config.endpoint("management"))?,
+            http: bind(config.endpoint("http"))?,
+            coap: bind(config.endpoint("coap"))?,
+            coap_tcp: bind(config.endpoint("coap-tcp"))?,
+            coaps: bind(config.endpoint("coaps"))?,
+        })
+    }
+
     /// Each endpoint with what became of it.
-    fn pairs(&self) -> [summary::Outcome<'_>; 3] {
-        let all = [&self.management, &self.http, &self.coap];
+    fn pairs(&self) -> [summary::Outcome<'_>; 5] {
+        let all = [&self.management, &self.http, &self.coap, &self.coap_tcp, &self.coaps];
         all.map(|(endpoint, bound)| (endpoint, bound.as_ref()))
     }
 
     /// Where functions are called.
     fn endpoints(&self) -> Endpoints {
         let port = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.port);
-        Endpoints { http: port(&self.http.1), coap: port(&self.coap.1), grpc: None }
+        Endpoints {
+            http: port(&self.http.1),
+            coap: port(&self.coap.1),
+            coap_tcp: port(&self.coap_tcp.1),
+            coaps: port(&self.coaps.1),
+            grpc: None,
+        }
+    }
+
+    /// What CoAP is served on.
+    fn take_coap(&mut self) -> CoapSockets {
+        CoapSockets {
+            udp: self.coap.1.as_mut().map(Bound::take).unwrap_or_default(),
+            tcp: self.coap_tcp.1.as_mut().map(Bound::take).unwrap_or_default(),
+            secured: self.coaps.1.as_mut().map(Bound::take).unwrap_or_default(),
+        }
     }
 }
 
@@ -69,7 +98,7 @@ impl Sockets {
 ///
 /// # Errors
 /// What keeps it from starting, or took it down.
-pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
+pub(crate) fn serve(config: &Config, keys: Keys) -> anyhow::Result<()> {
     logging::start(config.text("log-level"), config.text("log-format"));
     if config.text("backend") == "docker" {
         bail!(
@@ -81,22 +110,16 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
     for (name, meant) in misspelt(names) {
         tracing::warn!("{name} is no setting of this server; is {meant} meant?");
     }
-    let prepared = prepare(config)?;
+    for warning in &keys.warnings {
+        tracing::warn!("{warning}");
+    }
+    let (data_dir, prepared) = prepare(config, keys.keys)?;
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("tinyfaas")
         .build()
         .context("cannot start the server's threads")?;
-    let Prepared { data_dir, sockets, spawner, service_manager, who, open_files } = prepared;
-    let outcome = runtime.block_on(run(
-        config,
-        &data_dir,
-        sockets,
-        spawner,
-        &service_manager,
-        &who,
-        open_files,
-    ));
+    let outcome = runtime.block_on(run(config, &data_dir, prepared));
     // Whatever still runs is a task that nobody waits for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     data_dir.sweep().context("cannot clean the data directory")?;
@@ -104,17 +127,13 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
 }
 
 /// All that comes before the first thread, and before root is given up.
-fn prepare(config: &Config) -> anyhow::Result<Prepared> {
+fn prepare(config: &Config, keys: PskKeys) -> anyhow::Result<(DataDir, Prepared)> {
     let open_files = OpenFiles::allowed()?;
     let is_root = rustix::process::geteuid().is_root();
     let path = config.data_dir(is_root, variable).map_err(anyhow::Error::msg)?;
     let user = user::wanted(config.text("user"))?;
     let data_dir = DataDir::open(&path, user.as_ref())?;
-    let sockets = Sockets {
-        management: bind(config.endpoint("management"))?,
-        http: bind(config.endpoint("http"))?,
-        coap: bind(config.endpoint("coap"))?,
-    };
+    let sockets = Sockets::bind(config)?;
     let instance =
         Instance { id: data_dir.id().to_owned(), data_dir: data_dir.path().to_path_buf() };
     let killed = kill_leftovers(&instance).context("ending an earlier run's processes")?;
@@ -131,7 +150,7 @@ fn prepare(config: &Config) -> anyhow::Result<Prepared> {
         user.become_it()?;
     }
     let who = summary::who(user.as_ref());
-    Ok(Prepared { data_dir, sockets, spawner, service_manager, who, open_files })
+    Ok((data_dir, Prepared { sockets, spawner, service_manager, who, open_files, keys }))
 }
 
 /// With root's rights where the server will give them up.
@@ -153,15 +172,8 @@ fn listeners(bound: &mut Option<Bound>) -> io::Result<Vec<TcpListener>> {
     all.into_iter().map(TcpListener::from_std).collect()
 }
 
-async fn run(
-    config: &Config,
-    data_dir: &DataDir,
-    mut sockets: Sockets,
-    spawner: SpawnerProcess,
-    service_manager: &ServiceManager,
-    who: &str,
-    open_files: OpenFiles,
-) -> anyhow::Result<()> {
+async fn run(config: &Config, data_dir: &DataDir, prepared: Prepared) -> anyhow::Result<()> {
+    let Prepared { mut sockets, spawner, service_manager, who, open_files, keys } = prepared;
     let mut signals = Signals::listen().context("cannot watch for signals")?;
     let spawner = Spawner::connect(spawner);
     let (mut for_gateway, mut for_management, mut for_process) = (
@@ -180,8 +192,8 @@ async fn run(
     let gateway = Gateway::new(for_gateway, routes);
     let manager = Manager::new(for_management, Arc::clone(&backend) as Arc<dyn Backend>, writer);
     gateway.serve_http(listeners(&mut sockets.http.1)?).context("cannot serve HTTP")?;
-    let coap = CoapSockets { udp: sockets.coap.1.as_mut().map(Bound::take).unwrap_or_default() };
-    gateway.serve_coap(coap).context("cannot serve CoAP")?;
+    let identities = keys.len();
+    gateway.serve_coap(sockets.take_coap(), keys).context("cannot serve CoAP")?;
     let (stop, stopping) = oneshot::channel::<()>();
     let endpoints = sockets.endpoints();
     let management = tokio::spawn(tinyfaas_management::serve(
@@ -190,7 +202,7 @@ async fn run(
         Surroundings { endpoints, calls: gateway.calls(), gateway: Some(gateway.status()) },
         async { drop(stopping.await) },
     ));
-    announce(config, data_dir, &sockets, backend.as_ref(), who)?;
+    announce(config, data_dir, &sockets, backend.as_ref(), &who, identities)?;
     service_manager.ready(&summary::status(&sockets.pairs()));
 
     let outcome = tokio::select! {
@@ -225,6 +237,7 @@ fn announce(
     sockets: &Sockets,
     backend: &dyn Backend,
     who: &str,
+    identities: usize,
 ) -> anyhow::Result<()> {
     let management = &sockets.management;
     let endpoints = sockets.pairs();
@@ -238,8 +251,15 @@ fn announce(
         tracing::warn!("{warning}");
     }
     let not_built = [config.endpoint("grpc")];
-    let mut lines =
-        summary::lines(data_dir, config.file(), who, &endpoints, &not_built, &backend.runtimes());
+    let mut lines = summary::lines(&Start {
+        data_dir,
+        config_file: config.file(),
+        who,
+        endpoints: &endpoints,
+        identities,
+        not_built: &not_built,
+        runtimes: &backend.runtimes(),
+    });
     lines.push("ready\n".to_owned());
     // Nobody may be listening (`tinyfaas | head -1`): the server goes on.
     drop(io::stdout().write_all(lines.join("\n").as_bytes()));

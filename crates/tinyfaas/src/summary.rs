@@ -26,36 +26,41 @@ pub(crate) fn ports(endpoints: &[Outcome<'_>]) -> Value {
     ports
 }
 
+/// What there is to tell of a start.
+pub(crate) struct Start<'a> {
+    pub(crate) data_dir: &'a DataDir,
+    pub(crate) config_file: Option<&'a Path>,
+    pub(crate) who: &'a str,
+    pub(crate) endpoints: &'a [Outcome<'a>],
+    /// How many clients have keys for CoAP over DTLS.
+    pub(crate) identities: usize,
+    pub(crate) not_built: &'a [Endpoint],
+    pub(crate) runtimes: &'a [RuntimeStatus],
+}
+
 /// The lines, in the order in which they are printed.
-pub(crate) fn lines(
-    data_dir: &DataDir,
-    config_file: Option<&Path>,
-    who: &str,
-    endpoints: &[Outcome<'_>],
-    not_built: &[Endpoint],
-    runtimes: &[RuntimeStatus],
-) -> Vec<String> {
+pub(crate) fn lines(start: &Start<'_>) -> Vec<String> {
     let version = env!("CARGO_PKG_VERSION");
-    let mut lines = vec![format!("tinyFaaS {version}, server {}", data_dir.id())];
+    let mut lines = vec![format!("tinyFaaS {version}, server {}", start.data_dir.id())];
     let mut line = |key: &str, text: &str| lines.push(format!("  {key:<12}{text}"));
     let no_file = || "no file of settings".to_owned();
-    line("config", &config_file.map_or_else(no_file, |path| path.display().to_string()));
-    line("data", &data_dir.path().display().to_string());
-    line("user", who);
-    for (endpoint, bound) in endpoints {
-        line(endpoint.name, &reachable(endpoint, *bound));
+    line("config", &start.config_file.map_or_else(no_file, |path| path.display().to_string()));
+    line("data", &start.data_dir.path().display().to_string());
+    line("user", start.who);
+    for (endpoint, bound) in start.endpoints {
+        line(endpoint.name, &reachable(endpoint, *bound, start.identities));
         for skipped in bound.iter().flat_map(|bound| &bound.skipped) {
             line("", &format!("not on {skipped}: this host has no such address"));
         }
     }
-    for endpoint in not_built {
+    for endpoint in start.not_built {
         let what = match endpoint.port {
             Some(port) => format!("not built yet: nothing listens on port {port}"),
             None => "off (and not built yet)".to_owned(),
         };
         line(endpoint.name, &what);
     }
-    for status in runtimes {
+    for status in start.runtimes {
         match &status.found {
             Ok(found) => line(status.runtime.name(), found),
             Err(problem) => line(status.runtime.name(), &format!("not available: {problem}")),
@@ -95,7 +100,7 @@ pub(crate) fn status(endpoints: &[Outcome<'_>]) -> String {
     format!("serving: {}", on.collect::<Vec<_>>().join(", "))
 }
 
-fn reachable(endpoint: &Endpoint, bound: Option<&Bound>) -> String {
+fn reachable(endpoint: &Endpoint, bound: Option<&Bound>, identities: usize) -> String {
     let Some(bound) = bound else { return "off".to_owned() };
     let where_ = if endpoint.addresses.is_empty() {
         "all addresses".to_owned()
@@ -107,7 +112,12 @@ fn reachable(endpoint: &Endpoint, bound: Option<&Bound>) -> String {
         Transport::Tcp => "",
         Transport::Udp => "UDP ",
     };
-    format!("{of}port {} on {where_}", bound.port)
+    let for_whom = match (endpoint.name, identities) {
+        ("coaps", 1) => ", for 1 identity",
+        ("coaps", _) => &format!(", for {identities} identities"),
+        _ => "",
+    };
+    format!("{of}port {} on {where_}{for_whom}", bound.port)
 }
 
 /// The warning that an open management service is due.

@@ -14,10 +14,21 @@ WRONG = "/dev/null/wrong"
 PORTS = ("HTTP", "COAP", "GRPC", "MANAGEMENT")
 
 
+# Nothing shows its text.
+SECRET = {"TF_COAP_KEYS", "coap-keys"}
+
+
 def settings():
-    """Each setting's variable and flag, as docs/configuration.md has them."""
+    """Each setting's variable, its name and whether there is a flag for it, as
+    docs/configuration.md has them."""
     table = (REPOSITORY / "docs" / "configuration.md").read_text()
-    return re.findall(r"^\| `([A-Z_]+)` \| `--([a-z-]+)` \|", table, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (?:`--|(only) `)([a-z-]+)`", table, flags=re.MULTILINE)
+    return [(variable, name, not only) for variable, only, name in rows]
+
+
+def given(name, text=WRONG):
+    """How a message begins that is about a setting that was given so."""
+    return f"{name}: " if name in SECRET else f'{name}="{text}": '
 
 
 class BadSettings(OwnServerCase):
@@ -41,21 +52,22 @@ class BadSettings(OwnServerCase):
         """So that a new setting is tried by itself."""
         helped = subprocess.run([binary(), "serve", "--help"], capture_output=True, text=True, check=True).stdout
         in_help = set(re.findall(r"\[(?:default [^\]]*?, )?env ([A-Z_]+)\]", " ".join(helped.split())))
-        self.assertEqual({variable for variable, _ in settings()}, in_help)
+        self.assertEqual({variable for variable, _, flag in settings() if flag}, in_help)
+        self.assertEqual({variable for variable, _, flag in settings() if not flag}, {"TF_COAP_KEYS"})
         self.assertGreater(len(in_help), 40)
 
     def test_every_variable_wrong_in_turn(self):
-        for variable, flag in settings():
+        for variable, _, _ in settings():
             with self.subTest(variable=variable):
                 code, said = self.end(**{variable: WRONG})
                 self.assertEqual(code, 2, said)
                 lines = self.mistakes(said)
                 # Nothing else is wrong, and what would be right is said.
                 self.assertEqual(len(lines), 1, said)
-                self.assertRegex(lines[0], rf'^  ({variable}="{WRONG}"|{WRONG}): .{{10,}}')
+                self.assertRegex(lines[0], rf"^  ({given(variable)}|{WRONG}: ).{{10,}}")
 
     def test_every_flag_wrong_in_turn(self):
-        for variable, flag in settings():
+        for flag in [name for _, name, flag in settings() if flag]:
             with self.subTest(flag=flag):
                 code, said = self.end([f"--{flag}", WRONG])
                 self.assertEqual(code, 2, said)
@@ -64,16 +76,16 @@ class BadSettings(OwnServerCase):
                 self.assertRegex(lines[0], rf'^  (--{flag}="{WRONG}"|{WRONG}): .{{10,}}')
 
     def test_all_variables_wrong_at_once(self):
-        code, said = self.end(**{variable: WRONG for variable, _ in settings()})
+        code, said = self.end(**{variable: WRONG for variable, _, _ in settings()})
         self.assertEqual(code, 2, said)
         lines = self.mistakes(said)
         self.assertEqual(len(lines), len(settings()), said)
-        for variable, _ in settings():
-            shown = WRONG if variable == "TF_CONFIG" else f'{variable}="{WRONG}"'
-            self.assertEqual(len([line for line in lines if line.startswith(f"  {shown}: ")]), 1, variable)
+        for variable, _, _ in settings():
+            shown = f"{WRONG}: " if variable == "TF_CONFIG" else given(variable)
+            self.assertEqual(len([line for line in lines if line.startswith(f"  {shown}")]), 1, variable)
 
     def test_all_keys_of_the_file_wrong_at_once(self):
-        keys = [flag for _, flag in settings() if flag != "config"]
+        keys = [name for _, name, _ in settings() if name != "config"]
         place = self.folder({"config.toml": "".join(f'{key} = "{WRONG}"\n' for key in keys)})
         variables = {"TF_CONFIG": str(place / "config.toml"), "TF_DATA_DIR": ""}
         code, said = self.end(**variables)
@@ -81,12 +93,12 @@ class BadSettings(OwnServerCase):
         lines = self.mistakes(said)
         self.assertEqual(len(lines), len(keys), said)
         for number, key in enumerate(keys, 1):
-            start = f'  {place}/config.toml:{number}: {key}="{WRONG}": '
+            start = f"  {place}/config.toml:{number}: {given(key)}"
             self.assertEqual(len([line for line in lines if line.startswith(start)]), 1, key)
 
     def test_what_is_not_utf_8(self):
         place = self.folder()
-        for variable, _ in settings():
+        for variable, _, _ in settings():
             with self.subTest(variable=variable):
                 environment = {os.fsencode(key): os.fsencode(value) for key, value in clean_environment().items()}
                 environment[b"TF_DATA_DIR"] = os.fsencode(place / "data")
@@ -112,6 +124,12 @@ class BadSettings(OwnServerCase):
             ("TF_HTTP_BODY_MAX", "9999999GiB", "larger than a pebibyte; give a smaller size"),
             ("TF_HTTP_BODY_MAX", "1TiB", "not a size; write 512KiB, 64MiB, 1GiB or a number of bytes"),
             ("TF_MANAGEMENT_HOSTS", "a.example:8080", '"a.example:8080" is no host name'),
+            ("COAPS_PORT", "5684", "no key is given for CoAP over DTLS; name a file of keys by TF_COAP_KEYS_FILE"),
+            ("COAPS_PORT", "65536", "ports end at 65535"), ("COAP_TCP_PORT", "x", "not a whole number"),
+            ("TF_COAP_BODY_MAX", "17MiB", "too large; give at most 16777216 bytes (16 MiB)"),
+            ("TF_COAP_CHALLENGE", "maybe", "use one of: yes, no"),
+            ("TF_COAP_KEYS_FILE", "/no/such/keys", "there is no such file"),
+            ("TF_COAP_KEYS_FILE", "/dev/null", "it is not an ordinary file"),
             ("HTTP_ADDRESS", "127.0.0.1,localhos", '"localhos" is no IP address'),
         ):
             with self.subTest(variable=variable, text=text):

@@ -84,7 +84,12 @@ impl World {
         let manager = Manager::new(config, backend.clone(), writer);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let endpoints = Endpoints { http: Some(8000), coap: Some(5683), grpc: None };
+        let endpoints = Endpoints {
+            http: Some(8000),
+            coap: Some(5683),
+            coaps: Some(5684),
+            ..Endpoints::default()
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { drop(stopped.await) };
         let calls = FakeCalls::new();

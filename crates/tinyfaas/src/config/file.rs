@@ -125,7 +125,13 @@ fn setting_of(key: &str) -> Result<&'static Setting, String> {
 fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
     let takes_numbers = matches!(
         setting.kind,
-        Kind::Port | Kind::NeededPort | Kind::Duration | Kind::Bytes | Kind::Count
+        Kind::Port
+            | Kind::NeededPort
+            | Kind::PortIfWanted
+            | Kind::Duration
+            | Kind::Bytes
+            | Kind::BytesUpTo(_)
+            | Kind::Count
     );
     let takes_lists = matches!(setting.kind, Kind::Addresses | Kind::Names);
     let found = match value {
@@ -145,6 +151,7 @@ fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
             }
             "a list of other things"
         }
+        DeValue::Boolean(truth) if setting.kind == Kind::YesNo => return Ok(truth.to_string()),
         DeValue::Integer(_) | DeValue::Float(_) => "a number",
         DeValue::Boolean(_) => "a truth value",
         DeValue::Datetime(_) => "a date",
@@ -152,11 +159,12 @@ fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
         DeValue::Table(_) => "a table",
     };
     let wanted = match setting.kind {
-        Kind::Port | Kind::NeededPort | Kind::Count => "a whole number",
+        Kind::Port | Kind::NeededPort | Kind::PortIfWanted | Kind::Count => "a whole number",
         Kind::Duration => "a text such as \"30s\", or a number of seconds",
-        Kind::Bytes => "a text such as \"64MiB\", or a number of bytes",
+        Kind::Bytes | Kind::BytesUpTo(_) => "a text such as \"64MiB\", or a number of bytes",
         Kind::Addresses | Kind::Names => "a text or a list of texts",
-        Kind::Text | Kind::User | Kind::Choice(_) => "a text",
+        Kind::YesNo => "true or false",
+        Kind::Text | Kind::User | Kind::Choice(_) | Kind::File | Kind::Keys => "a text",
     };
     Err(format!("{} is {found}; it must be {wanted}", setting.name))
 }

@@ -14,8 +14,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::file::FileValues;
-use crate::config::settings::{BOUNDED, CONFIG, DATA_DIR, SETTINGS, Setting};
+use crate::config::settings::{
+    BOUNDED, COAP_KEYS, COAP_KEYS_FILE, CONFIG, DATA_DIR, SETTINGS, Setting,
+};
+use crate::config::values::Secret;
 pub(crate) use crate::config::values::Value;
+
+/// The port of CoAP over DTLS (RFC 7252 section 6.2), once there are keys.
+const COAPS_PORT: u16 = 5684;
 
 /// Where one endpoint listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +57,8 @@ pub(crate) enum Transport {
 pub(crate) struct Config {
     values: BTreeMap<&'static str, Value>,
     file: Option<PathBuf>,
+    /// Whether the configuration file holds keys.
+    file_is_secret: bool,
 }
 
 /// A setting's text and where it comes from, for messages.
@@ -75,6 +83,7 @@ impl Config {
         let mut shown = BTreeMap::new();
         let (file, FileValues { mut texts, mut mistakes }) =
             read_file(&flag, &variable, default_file);
+        let file_is_secret = texts.contains_key(COAP_KEYS);
         for setting in SETTINGS {
             let from_file = texts.remove(setting.name).map(|(line, text)| {
                 let path = file.as_deref().unwrap_or(Path::new("")).display();
@@ -84,12 +93,18 @@ impl Config {
                 text: setting.default.to_owned(),
                 source: setting.variable.to_owned(),
             });
-            let as_given = format!("{}={:?}", given.source, given.text);
+            let as_given = match setting.kind.is_secret() {
+                true => given.source,
+                false => format!("{}={:?}", given.source, given.text),
+            };
             match setting.kind.parse(&given.text) {
                 Ok(value) => drop(values.insert(setting.name, value)),
                 Err(problem) => mistakes.push(format!("{as_given}: {problem}")),
             }
             shown.insert(setting.name, as_given);
+        }
+        if let Some(mistake) = port_without_keys(&values, &shown) {
+            mistakes.push(mistake);
         }
         for (name, max) in BOUNDED {
             if exceeds(values.get(name), values.get(max)) {
@@ -103,7 +118,12 @@ impl Config {
             let given = &shown[DATA_DIR];
             mistakes.push(format!("{given}: {} is no directory", obstacle.display()));
         }
-        if mistakes.is_empty() { Ok(Self { values, file }) } else { Err(mistakes) }
+        if mistakes.is_empty() { Ok(Self { values, file, file_is_secret }) } else { Err(mistakes) }
+    }
+
+    /// Whether the configuration file holds keys, which are nobody else's business.
+    pub(crate) fn file_is_secret(&self) -> bool {
+        self.file_is_secret
     }
 
     /// The configuration file that was read.
@@ -115,16 +135,18 @@ impl Config {
         self.values.get(name).expect("every setting has been read, and the tests ask for all")
     }
 
-    /// The endpoint `http`, `coap`, `grpc` or `management`.
+    /// The endpoint `http`, `coap`, `coap-tcp`, `coaps`, `grpc` or `management`.
     pub(crate) fn endpoint(&self, name: &'static str) -> Endpoint {
-        let Value::Port(port) = *self.value(&format!("{name}-port")) else {
-            unreachable!("{name}-port is a port")
+        let port = match *self.value(&format!("{name}-port")) {
+            Value::Port(port) => port,
+            Value::Unset => has_keys(&self.values).then_some(COAPS_PORT),
+            ref other => unreachable!("{name}-port is no port but {other:?}"),
         };
         let Value::Addresses(addresses) = self.value(&format!("{name}-address")).clone() else {
             unreachable!("{name}-address is a list of addresses")
         };
         let transport = match name {
-            "coap" => Transport::Udp,
+            "coap" | "coaps" => Transport::Udp,
             _ => Transport::Tcp,
         };
         Endpoint { name, transport, port, addresses }
@@ -162,6 +184,22 @@ impl Config {
         }
     }
 
+    /// Yes or no.
+    pub(crate) fn truth(&self, name: &str) -> bool {
+        match *self.value(name) {
+            Value::Truth(truth) => truth,
+            ref other => unreachable!("{name} is neither yes nor no but {other:?}"),
+        }
+    }
+
+    /// A text that no message may hold.
+    pub(crate) fn secret(&self, name: &str) -> &Secret {
+        match self.value(name) {
+            Value::Secret(secret) => secret,
+            other => unreachable!("{name} is no secret but {other:?}"),
+        }
+    }
+
     /// The one directory of the server.
     ///
     /// # Errors
@@ -188,6 +226,34 @@ impl Config {
     }
 }
 
+/// Whether keys are given, or a file of them; so it is too where they are wrong.
+fn has_keys(values: &BTreeMap<&'static str, Value>) -> bool {
+    let none = |value: Option<&Value>| match value {
+        Some(Value::Secret(keys)) => keys.expose().is_empty(),
+        Some(Value::Text(path)) => path.is_empty(),
+        _ => false,
+    };
+    !(none(values.get(COAP_KEYS)) && none(values.get(COAP_KEYS_FILE)))
+}
+
+/// A port for DTLS, but nobody who could be let in there.
+fn port_without_keys(
+    values: &BTreeMap<&'static str, Value>,
+    shown: &BTreeMap<&'static str, String>,
+) -> Option<String> {
+    let port = "coaps-port";
+    let wanted = matches!(values.get(port), Some(Value::Port(Some(_)))) && !has_keys(values);
+    wanted.then(|| {
+        let file = SETTINGS.iter().find(|setting| setting.name == COAP_KEYS_FILE);
+        let variable = file.map_or("", |setting| setting.variable);
+        format!(
+            "{}: no key is given for CoAP over DTLS; name a file of keys by {variable}, or leave \
+             the port empty",
+            shown[port]
+        )
+    })
+}
+
 /// What lies where a directory would have to be, so that `path` can never be one.
 fn obstacle(path: &Path) -> Option<&Path> {
     let there = path.ancestors().filter(|part| *part != Path::new(""));
@@ -203,6 +269,7 @@ fn exceeds(value: Option<&Value>, most: Option<&Value>) -> bool {
     match (value, most) {
         (Some(Value::Duration(value)), Some(Value::Duration(most))) => value > most,
         (Some(Value::Count(value)), Some(Value::Count(most))) => value > most,
+        (Some(Value::Bytes(value)), Some(Value::Bytes(most))) => value > most,
         _ => false,
     }
 }
@@ -346,6 +413,59 @@ mod tests {
         let flag = |setting: &Setting| (setting.name == "http-port").then(|| "5".to_owned());
         let config = Config::read(flag, |name| (name == "HTTP_PORT").then(|| "6".to_owned()), None);
         assert_eq!(config.expect("valid").endpoint("http").port, Some(5));
+    }
+
+    fn check_coaps(variables: &[(&str, &str)], expected: Option<u16>) {
+        let config = read(variables).expect("valid");
+        assert_eq!(config.endpoint("coaps").port, expected, "{variables:?}");
+    }
+
+    #[test]
+    fn the_port_of_dtls_follows_the_keys() {
+        check_coaps(&[], None);
+        check_coaps(&[("COAPS_PORT", "-1")], None);
+        let keys = ("TF_COAP_KEYS", "a:hidden");
+        check_coaps(&[keys], Some(5684));
+        check_coaps(&[keys, ("COAPS_PORT", "0")], Some(0));
+        check_coaps(&[keys, ("COAPS_PORT", "-1")], None);
+        check_coaps(&[("TF_COAP_KEYS_FILE", "/proc/version")], Some(5684));
+        let mistakes = read(&[("COAPS_PORT", "5684")]).expect_err("no keys");
+        assert_eq!(
+            mistakes,
+            ["COAPS_PORT=\"5684\": no key is given for CoAP over DTLS; name a file of keys by \
+              TF_COAP_KEYS_FILE, or leave the port empty"]
+        );
+        // One mistake is enough.
+        let mistakes = read(&[("COAPS_PORT", "5684"), ("TF_COAP_KEYS", "hidden")]);
+        assert_eq!(mistakes.expect_err("no colon").len(), 1);
+    }
+
+    #[test]
+    fn nothing_shows_the_keys() {
+        let shows = |text: &str| text.contains("hidden");
+        let config = read(&[("TF_COAP_KEYS", "a:hidden")]).expect("valid");
+        assert_eq!(config.secret(COAP_KEYS).expose(), "a:hidden");
+        assert!(!shows(&format!("{config:?}")));
+        for wrong in ["hidden", "a:b:hidden", "a:hidden,a:hidden", "a:0xhidden", "a:hidden\u{fffd}"]
+        {
+            let mistakes = read(&[("TF_COAP_KEYS", wrong)]).expect_err(wrong);
+            assert!(mistakes[0].starts_with("TF_COAP_KEYS: "), "{mistakes:?}");
+            assert!(mistakes.len() == 1 && !shows(&mistakes[0]), "{mistakes:?}");
+            // The same out of a file, in which it may be no TOML either.
+            for line in [
+                format!("coap-keys = {wrong:?}"),
+                format!("coap-keys = {wrong}"),
+                format!("coap-keys {wrong}"),
+            ] {
+                let (_dir, path) = write(&format!("\n{line}"));
+                let mistakes = Config::read(|_| None, |_| None, Some(&path)).expect_err(wrong);
+                assert!(mistakes[0].contains("config.toml:2: "), "{mistakes:?}");
+                assert!(mistakes.iter().all(|mistake| !shows(mistake)), "{mistakes:?}");
+            }
+        }
+        let (_dir, path) = write("coap-keys = 'a:hidden'");
+        let config = Config::read(|_| None, |_| None, Some(&path)).expect("valid");
+        assert!(config.file_is_secret());
     }
 
     fn write(text: &str) -> (tempfile::TempDir, PathBuf) {

@@ -25,6 +25,14 @@ pub(crate) struct Setting {
     pub(crate) help: &'static str,
 }
 
+impl Setting {
+    /// Whether there is a flag for it: every user sees the command lines of all
+    /// processes.
+    pub(crate) const fn has_flag(&self) -> bool {
+        !self.kind.is_secret()
+    }
+}
+
 const fn setting(
     heading: &'static str,
     name: &'static str,
@@ -58,6 +66,7 @@ const ENDPOINTS: &str = "Endpoints";
 const SERVER: &str = "Server";
 const CALLS: &str = "Calls";
 const HTTP: &str = "HTTP gateway";
+const COAP: &str = "CoAP";
 const DEPLOYS: &str = "Deploying functions";
 
 /// The setting that names the file of all others.
@@ -65,6 +74,14 @@ pub(crate) const CONFIG: &str = "config";
 
 /// The setting that names the server's directory.
 pub(crate) const DATA_DIR: &str = "data-dir";
+
+/// The settings that give the keys of CoAP over DTLS.
+pub(crate) const COAP_KEYS: &str = "coap-keys";
+pub(crate) const COAP_KEYS_FILE: &str = "coap-keys-file";
+
+/// The longest body that CoAP carries here, in bytes: blocks are counted to 2^20, and
+/// a client may ask for blocks of 16 bytes.
+const COAP_BODY_MAX: u64 = 16 << 20;
 
 /// Every setting, in the order in which they are shown.
 #[rustfmt::skip]
@@ -77,10 +94,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "port of the gRPC endpoint (checked only: gRPC is not built yet)"),
     Setting { kind: Kind::NeededPort, ..port("management-port", "MANAGEMENT_PORT", "management_PORT", "8080",
         "port of the management service; 0: any free one") },
+    setting(ENDPOINTS, "coap-tcp-port", "COAP_TCP_PORT", "-1", Kind::Port,
+        "port of CoAP over TCP, by custom 5683; negative: off, 0: any free one"),
+    setting(ENDPOINTS, "coaps-port", "COAPS_PORT", "", Kind::PortIfWanted,
+        "port of CoAP over DTLS (UDP); negative: off, 0: any free one, empty: 5684 if keys are given, else off"),
     setting(ENDPOINTS, "http-address", "HTTP_ADDRESS", "all", Kind::Addresses,
         "addresses of the HTTP endpoint, separated by commas"),
     setting(ENDPOINTS, "coap-address", "COAP_ADDRESS", "all", Kind::Addresses,
         "addresses of the CoAP endpoint"),
+    setting(ENDPOINTS, "coap-tcp-address", "COAP_TCP_ADDRESS", "all", Kind::Addresses,
+        "addresses of CoAP over TCP"),
+    setting(ENDPOINTS, "coaps-address", "COAPS_ADDRESS", "all", Kind::Addresses,
+        "addresses of CoAP over DTLS"),
     setting(ENDPOINTS, "grpc-address", "GRPC_ADDRESS", "all", Kind::Addresses,
         "addresses of the gRPC endpoint"),
     setting(ENDPOINTS, "management-address", "MANAGEMENT_ADDRESS", "localhost", Kind::Addresses,
@@ -152,6 +177,29 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(HTTP, "connections-max", "TF_CONNECTIONS_MAX", "4096", Kind::Count,
         "connections at a time; beyond: 503"),
 
+    setting(COAP, COAP_KEYS_FILE, "TF_COAP_KEYS_FILE", "", Kind::File,
+        "a file of the keys of CoAP over DTLS, a line IDENTITY:KEY or IDENTITY:hex:00ff10ab for each client; read once, at start"),
+    setting(COAP, COAP_KEYS, "TF_COAP_KEYS", "", Kind::Keys,
+        "the same keys, with commas between them; a file is better, as other processes of a user can read this user's variables"),
+    setting(COAP, "coap-body-max", "TF_COAP_BODY_MAX", "4MiB", Kind::BytesUpTo(COAP_BODY_MAX),
+        "a request's body; beyond: 4.13"),
+    setting(COAP, "coap-reply-max", "TF_COAP_REPLY_MAX", "16MiB", Kind::BytesUpTo(COAP_BODY_MAX),
+        "a reply's body; beyond: 5.00"),
+    setting(COAP, "coap-assembling", "TF_COAP_ASSEMBLING", "16MiB", Kind::Bytes,
+        "bodies that arrive in blocks and are not complete, in all; beyond: 5.03"),
+    setting(COAP, "coap-stored", "TF_COAP_STORED", "32MiB", Kind::Bytes,
+        "replies that are fetched in blocks, in all; the one that was not asked for for longest goes"),
+    setting(COAP, "coap-remembered", "TF_COAP_REMEMBERED", "16MiB", Kind::Bytes,
+        "requests and their replies that are remembered to recognise copies, in all; the oldest go"),
+    setting(COAP, "coap-calls", "TF_COAP_CALLS", "4096", Kind::Count,
+        "requests that run at a time; beyond: 5.03"),
+    setting(COAP, "coap-burst", "TF_COAP_BURST", "64KiB", Kind::Bytes,
+        "what a source that has not proven its address is sent at once, beyond three times what it sent"),
+    setting(COAP, "coap-rate", "TF_COAP_RATE", "16KiB", Kind::Bytes,
+        "how much of that comes back each second"),
+    setting(COAP, "coap-challenge", "TF_COAP_CHALLENGE", "no", Kind::YesNo,
+        "whether a source must answer an Echo (RFC 9175) before its first request is run; simple clients cannot"),
+
     setting(DEPLOYS, "start-timeout", "TF_START_TIMEOUT", "60s", Kind::Duration,
         "from a handler's start to its readiness"),
     setting(DEPLOYS, "build-timeout", "TF_BUILD_TIMEOUT", "10min", Kind::Duration,
@@ -184,8 +232,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "redirects that a download follows"),
 ];
 
-/// Settings that are a function's defaults, and those that bound what its folder
-/// may ask for instead.
+/// Settings that another one bounds: a function's defaults, by the most that its
+/// folder may ask for instead; a body, by the room for all of them.
 pub(crate) const BOUNDED: &[(&str, &str)] = &[
     ("call-deadline", "call-deadline-max"),
     ("calls-per-handler", "calls-per-handler-max"),
@@ -193,6 +241,8 @@ pub(crate) const BOUNDED: &[(&str, &str)] = &[
     ("waiting-per-function", "waiting-per-function-max"),
     ("start-timeout", "start-timeout-max"),
     ("build-timeout", "build-timeout-max"),
+    ("coap-body-max", "coap-assembling"),
+    ("coap-reply-max", "coap-stored"),
 ];
 
 #[cfg(test)]
@@ -212,7 +262,11 @@ mod tests {
             let Setting { name, variable, default, help, .. } = setting;
             let default =
                 if default.is_empty() { "–".to_owned() } else { format!("`{default}`") };
-            lines.push(format!("| `{variable}` | `--{name}` | {default} | {help} |"));
+            let flag = match setting.has_flag() {
+                true => format!("`--{name}`"),
+                false => format!("only `{name}` in the file"),
+            };
+            lines.push(format!("| `{variable}` | {flag} | {default} | {help} |"));
         }
         lines.join("\n") + "\n"
     }
@@ -251,6 +305,7 @@ mod tests {
             let Setting { name, default, help, .. } = setting;
             let value = match setting.kind {
                 Kind::Port | Kind::NeededPort | Kind::Count => (*default).to_owned(),
+                Kind::YesNo => (*default == "yes").to_string(),
                 _ => format!("{default:?}"),
             };
             lines.push(format!("\n## {help}\n#{name} = {value}"));

@@ -1,12 +1,16 @@
 //! How the text of a setting is read.
 //!
 //! Owns the notations for ports, addresses, sizes and numbers; that for times is
-//! the model's, as functions' folders use it too. Must not know which settings
-//! there are.
+//! the model's, as functions' folders use it too, that for keys the gateway's. Must
+//! not know which settings there are.
 
+use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::time::Duration;
 
+use tinyfaas_gateway::PskKeys;
 use tinyfaas_model::notation::number_and_unit;
 use tinyfaas_model::parse_duration;
 
@@ -17,14 +21,20 @@ pub(crate) enum Kind {
     Port,
     /// A port that cannot be switched off.
     NeededPort,
+    /// A port that has a usual value in some cases only; empty leaves it to them.
+    PortIfWanted,
     /// IP addresses or `localhost`, separated by commas; `all` or empty is all.
     Addresses,
     /// A time: `300s`, `10min`, `500ms`, `1h`, or seconds.
     Duration,
     /// A size: `64MiB`, `8KiB`, `1GiB`, or bytes.
     Bytes,
+    /// A size, at most so many bytes.
+    BytesUpTo(u64),
     /// A whole number, 1 at least.
     Count,
+    /// `yes` or `no`.
+    YesNo,
     /// Any text.
     Text,
     /// Host names, separated by commas.
@@ -33,6 +43,10 @@ pub(crate) enum Kind {
     User,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A file that is there, or none.
+    File,
+    /// Pre-shared keys, a list: secret, so that no message holds the text.
+    Keys,
 }
 
 /// A setting's value.
@@ -40,6 +54,8 @@ pub(crate) enum Kind {
 pub(crate) enum Value {
     /// `None` is off.
     Port(Option<u16>),
+    /// A port of which nothing is said.
+    Unset,
     /// Empty is all.
     Addresses(Vec<IpAddr>),
     /// A length of time.
@@ -48,11 +64,37 @@ pub(crate) enum Value {
     Bytes(u64),
     /// A number of things.
     Count(usize),
+    /// Yes or no.
+    Truth(bool),
     /// A text.
     Text(String),
+    /// A text that is never shown.
+    Secret(Secret),
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// The text, for who needs it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(not shown)")
+    }
 }
 
 impl Kind {
+    /// Whether no message may show the text.
+    pub(crate) const fn is_secret(self) -> bool {
+        matches!(self, Self::Keys)
+    }
+
     /// Reads a text as this kind.
     ///
     /// # Errors
@@ -65,14 +107,27 @@ impl Kind {
                 None => Err("it cannot be switched off: nothing else does its work yet".to_owned()),
                 port => Ok(Value::Port(port)),
             },
+            Self::PortIfWanted if text.is_empty() => Ok(Value::Unset),
+            Self::PortIfWanted => port(text).map(Value::Port),
             Self::Addresses => addresses(text).map(Value::Addresses),
             Self::Duration => {
                 parse_duration(text).map(Value::Duration).map_err(|error| error.to_string())
             }
             Self::Bytes => bytes(text).map(Value::Bytes),
+            Self::BytesUpTo(most) => match bytes(text)? {
+                bytes if bytes > most => {
+                    Err(format!("too large; give at most {most} bytes ({} MiB)", most >> 20))
+                }
+                bytes => Ok(Value::Bytes(bytes)),
+            },
             Self::Count => count(text).map(Value::Count),
+            Self::YesNo => match text {
+                "yes" | "true" => Ok(Value::Truth(true)),
+                "no" | "false" => Ok(Value::Truth(false)),
+                _ => Err("use one of: yes, no".to_owned()),
+            },
             // What is not UTF-8 was read with this character in its place.
-            Self::Text if text.contains(char::REPLACEMENT_CHARACTER) => {
+            Self::Text | Self::File | Self::Keys if text.contains(char::REPLACEMENT_CHARACTER) => {
                 Err("it is not UTF-8".to_owned())
             }
             Self::Text => Ok(Value::Text(text.to_owned())),
@@ -80,6 +135,8 @@ impl Kind {
             Self::User => user(text).map(Value::Text),
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(words) => Err(format!("use one of: {}", words.join(", "))),
+            Self::File => file(text).map(Value::Text),
+            Self::Keys => keys(text).map(Value::Secret),
         }
     }
 }
@@ -129,6 +186,29 @@ fn user(text: &str) -> Result<String, String> {
         return Err("no user has such a name; give a user's name or number".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Whether it can be read is found out by who reads it: it may be root's own.
+fn file(text: &str) -> Result<String, String> {
+    match Path::new(text).metadata() {
+        _ if text.is_empty() => Ok(String::new()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(text.to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err("there is no such file".to_owned())
+        }
+        Err(error) => Err(format!("it cannot be read: {error}")),
+        // A pipe, say, could keep the start waiting for ever.
+        Ok(found) if !found.is_file() => Err("it is not an ordinary file".to_owned()),
+        Ok(_) => Ok(text.to_owned()),
+    }
+}
+
+fn keys(text: &str) -> Result<Secret, String> {
+    let keys = PskKeys::parse_list(text).map_err(|mistakes| mistakes.lines.join("; "))?;
+    if keys.is_empty() && !text.is_empty() {
+        return Err("there is no key in it; write IDENTITY:KEY,IDENTITY:KEY".to_owned());
+    }
+    Ok(Secret(text.to_owned()))
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
@@ -214,5 +294,38 @@ mod tests {
         check(Kind::Count, "many", None);
         check(Kind::Choice(&["a", "b"]), "b", Some(Value::Text("b".into())));
         check(Kind::Choice(&["a", "b"]), "B", None);
+        check(Kind::YesNo, "yes", Some(Value::Truth(true)));
+        check(Kind::YesNo, "false", Some(Value::Truth(false)));
+        check(Kind::YesNo, "", None);
+        check(Kind::BytesUpTo(1024), "1KiB", Some(Value::Bytes(1024)));
+        check(Kind::BytesUpTo(1024), "1025", None);
+        check(Kind::PortIfWanted, "", Some(Value::Unset));
+        check(Kind::PortIfWanted, "-1", Some(Value::Port(None)));
+    }
+
+    #[test]
+    fn files_are_there() {
+        let place = tempfile::tempdir().expect("room");
+        let path = place.path().join("keys");
+        std::fs::write(&path, "").expect("writable");
+        let path = path.to_str().expect("UTF-8");
+        check(Kind::File, path, Some(Value::Text(path.to_owned())));
+        check(Kind::File, "", Some(Value::Text(String::new())));
+        check(Kind::File, "/no/such", None);
+        check(Kind::File, "/proc", None);
+        check(Kind::File, "/dev/null", None);
+    }
+
+    #[test]
+    fn keys_are_never_shown() {
+        let value = Kind::Keys.parse(" a:hidden, b:0x0011 ").expect("two keys");
+        assert!(!format!("{value:?}").contains("hidden"));
+        let Value::Secret(secret) = value else { panic!("a secret") };
+        assert_eq!(secret.expose(), "a:hidden, b:0x0011");
+        check(Kind::Keys, "", Some(Value::Secret(Secret(String::new()))));
+        for wrong in ["hidden", "a:hidden:hidden", ",", "a:hidden,a:hidden", "a:hex:hidden"] {
+            let mistake = Kind::Keys.parse(wrong).expect_err(wrong);
+            assert!(!mistake.contains("hidden"), "{mistake}");
+        }
     }
 }

@@ -104,7 +104,7 @@ impl shapes::Function {
             usage: view.usage.map(|usage| shapes::Usage::of(usage, cpu)),
             calls: CallOutcome::ALL.map(count).into_iter().collect(),
             build: shapes::Build::of(&view.report),
-            urls: endpoints.by_protocol(host, spec.name.as_str()).collect::<BTreeMap<_, _>>(),
+            urls: endpoints.by_scheme(host, spec.name.as_str()).collect::<BTreeMap<_, _>>(),
         }
     }
 }

@@ -101,8 +101,8 @@ impl Runtime {
 
 impl Ports {
     const fn of(endpoints: Endpoints, management: u16) -> Self {
-        let Endpoints { http, coap, grpc } = endpoints;
-        Self { http, coap, grpc, management }
+        let Endpoints { http, coap, coap_tcp, coaps, grpc } = endpoints;
+        Self { http, coap, coap_tcp, coaps, grpc, management }
     }
 }
 

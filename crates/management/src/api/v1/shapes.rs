@@ -65,6 +65,10 @@ pub(in crate::api) struct Ports {
     pub(super) http: Option<u16>,
     /// Of calls over CoAP.
     pub(super) coap: Option<u16>,
+    /// Of calls over CoAP over TCP.
+    pub(super) coap_tcp: Option<u16>,
+    /// Of calls over CoAP over DTLS.
+    pub(super) coaps: Option<u16>,
     /// Of calls over gRPC.
     pub(super) grpc: Option<u16>,
     /// Of management: the one that was asked.

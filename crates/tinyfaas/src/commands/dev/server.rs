@@ -140,6 +140,8 @@ fn spawn(data_dir: &TempDir, http_port: u16) -> Result<Child, Failure> {
         ("--http-address", "localhost".to_owned()),
         ("--coap-port", usual_or_any_coap().to_string()),
         ("--coap-address", "localhost".to_owned()),
+        ("--coap-tcp-port", "-1".to_owned()),
+        ("--coaps-port", "-1".to_owned()),
         ("--grpc-port", "-1".to_owned()),
         ("--log-level", "warn".to_owned()),
         // Another user could not be told of this process' end.

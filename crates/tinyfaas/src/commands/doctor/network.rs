@@ -14,8 +14,8 @@ use super::Check;
 use crate::client::Server;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::listen;
 use crate::terminal::tame;
+use crate::{keys, listen};
 
 const SERVER: &str = "server";
 const DOCKER: &str = "docker";
@@ -38,10 +38,11 @@ pub(super) async fn checks(
             let found = of_file.unwrap_or_else(|| "defaults, no file of settings".to_owned());
             checks.push(Check::ok(SERVER, "configuration", found));
             checks.extend(
-                ["management", "http", "coap"]
+                ["management", "http", "coap", "coap-tcp", "coaps"]
                     .into_iter()
                     .filter_map(|name| port(config, name, &server, &about)),
             );
+            checks.extend(coap_keys(config));
         }
         Err(mistakes) => {
             let cost = "no server can start; correct it";
@@ -49,6 +50,24 @@ pub(super) async fn checks(
         }
     }
     Ok(checks)
+}
+
+/// Whether the keys of CoAP over DTLS can be read and are good; none where that is
+/// off.
+fn coap_keys(config: &Config) -> Option<Check> {
+    const NAME: &str = "coaps keys";
+    config.endpoint("coaps").port?;
+    Some(match keys::read(config) {
+        Err(mistakes) => {
+            let cost = "a server of this user cannot start with it; correct it";
+            Check::problem(SERVER, NAME, mistakes.join("; "), cost)
+        }
+        Ok(keys) if !keys.warnings.is_empty() => {
+            let cost = "who guesses or reads a key is taken for its client";
+            Check::missing(SERVER, NAME, keys.warnings.join("; "), cost)
+        }
+        Ok(keys) => Check::ok(SERVER, NAME, format!("of {} identities", keys.keys.len())),
+    })
 }
 
 /// The server that commands would ask, and what it says of itself.
@@ -80,12 +99,12 @@ fn port(config: &Config, name: &'static str, server: &Server, about: &Value) -> 
     let port = endpoint.port.filter(|port| *port != 0)?;
     let title = format!("{name} port");
     let ours = server.address().is_loopback()
-        && about["endpoints"][name].as_u64() == Some(u64::from(port));
+        && about["endpoints"][name.replace('-', "_")].as_u64() == Some(u64::from(port));
     Some(match listen::bind(&endpoint, port) {
         Ok(_) => Check::ok(SERVER, &title, format!("{port} is free")),
         Err(_) if ours => Check::ok(SERVER, &title, format!("{port}, of the running server")),
         Err(error) => {
-            let variable = format!("{}_PORT", name.to_ascii_uppercase());
+            let variable = format!("{}_PORT", endpoint.variable());
             let cost = format!("a server cannot start with it; stop who has it, or set {variable}");
             Check::problem(SERVER, &title, format!("{error:#}"), cost)
         }
