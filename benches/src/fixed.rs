@@ -1,17 +1,22 @@
 //! The fixed reply: `/.well-known/core` over CoAP with one function deployed,
-//! beside libcoap's own server under the same load, replies of equal size.
+//! beside libcoap's own server under the same load, replies of equal size. And a
+//! large body through that function, in blocks.
 //!
 //! Owns the servers of this part and its rounds. It says what the CoAP endpoint
-//! itself costs, no function involved. Must not know how a load is made.
+//! itself costs, no function involved but for the blocks. Must not know how a load is made.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use tinyfaas_coap::message::Code;
+use bytes::Bytes;
+use tinyfaas_coap::exchange::Response;
+use tinyfaas_coap::message::{Code, Message};
 
+use crate::bare_hyper::body;
 use crate::cli::Options;
 use crate::figure::Target::AtLeast;
+use crate::figure::{Figure, Unit};
 use crate::function::{Echo, Environment};
 use crate::libcoap::{self, Libcoap};
 use crate::load::coap::{Target, ask, request};
@@ -19,7 +24,7 @@ use crate::load::{self, Pace};
 use crate::measure::held;
 use crate::memory;
 use crate::report::{Kind, Load, Subject};
-use crate::series::{RATE_OF_LIBCOAP, Rival, Series};
+use crate::series::{RATE_OF_LIBCOAP, Rival, Series, milliseconds};
 use crate::server::Server;
 
 /// Where a server tells what it has (RFC 6690 section 4).
@@ -27,6 +32,10 @@ const PATH: [&str; 2] = [".well-known", "core"];
 /// What it is called in the report.
 const OURS: &str = "/.well-known/core";
 const THEIRS: &str = "libcoap's server";
+/// The one function.
+const FUNCTION: &str = "echo";
+/// What travels in blocks, in bytes.
+const LARGE_BYTES: usize = 1_000_000;
 
 /// All that is measured of it.
 pub(crate) fn subjects(binary: &Path, options: &Options) -> Vec<Subject> {
@@ -38,8 +47,8 @@ fn measure(binary: &Path, options: &Options) -> anyhow::Result<Vec<Subject>> {
     let Some(address) = server.coap else {
         return Ok(vec![Subject::skipped(OURS, "the server has no CoAP endpoint")]);
     };
-    // A function without an interpreter to look for: it is named, never called.
-    Echo::pack(Environment::Binary, &options.samples)?.upload(&server, "echo", 1)?;
+    // A function without an interpreter to look for.
+    Echo::pack(Environment::Binary, &options.samples)?.upload(&server, FUNCTION, 1)?;
     let (ours, datagram_bytes) = discovery(address)?;
     let libcoap = Libcoap::start()?;
     let theirs = libcoap.as_ref().map(|it| it.replying(datagram_bytes)).transpose()?;
@@ -59,15 +68,17 @@ fn measure(binary: &Path, options: &Options) -> anyhow::Result<Vec<Subject>> {
             theirs.map(|(libcoap, theirs)| series(THEIRS, Kind::Peer, theirs, libcoap.pid())),
         ));
     }
-    let mut memory = Vec::new();
+    let (mut memory, mut transfers) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         for (ours, theirs) in &mut pairs {
             ours.run_once()?;
             theirs.as_mut().map_or(Ok(()), Series::run_once)?;
         }
         memory.push(memory::read(server.pid())?);
+        transfers.push(transfer(address)?);
     }
     subjects.push(held("memory, after each round of fixed replies", &memory));
+    subjects.push(in_blocks(&transfers));
     if libcoap.is_none() {
         subjects.push(Subject::skipped(THEIRS, libcoap::MISSING));
     }
@@ -87,11 +98,35 @@ fn measure(binary: &Path, options: &Options) -> anyhow::Result<Vec<Subject>> {
 /// What the server replies, and how many bytes that are on the wire.
 fn discovery(address: SocketAddr) -> anyhow::Result<(Target, usize)> {
     let reply = ask(address, &request(Code::GET, &PATH)).context("discovery")?;
-    let text = String::from_utf8_lossy(&reply.message.payload);
+    let text = String::from_utf8_lossy(&reply.response.payload);
     ensure!(
-        reply.message.code == Code::CONTENT && text.contains("</echo>"),
+        reply.response.code == Code::CONTENT && text.contains(&format!("</{FUNCTION}>")),
         "the server answers GET {OURS} with {} {text:?} and not with its function",
-        reply.message.code
+        reply.response.code
     );
-    Ok((Target::fixed(address, &PATH, reply.message.payload.clone()), reply.bytes))
+    Ok((Target::fixed(address, &PATH, reply.response.payload.clone()), reply.datagram_bytes))
+}
+
+/// A large body to the function and back, a block of 1,024 bytes at a time: until
+/// the server had it, and from then until the reply was here, in milliseconds.
+fn transfer(address: SocketAddr) -> anyhow::Result<(f64, f64)> {
+    let body = Bytes::from(body(LARGE_BYTES));
+    let post = Message { payload: body.clone(), ..request(Code::POST, &[FUNCTION]) };
+    let reply = ask(address, &post)?;
+    let Response { code, payload, .. } = reply.response;
+    ensure!(
+        code == Code::CONTENT && payload == body,
+        "a body of {LARGE_BYTES} bytes came back as {code} with {} bytes and not unchanged",
+        payload.len()
+    );
+    Ok((milliseconds(reply.up), milliseconds(reply.down)))
+}
+
+fn in_blocks(transfers: &[(f64, f64)]) -> Subject {
+    let (up, down) = transfers.iter().copied().unzip();
+    let figures = vec![
+        Figure::new("1 MB up, and the function", Unit::Milliseconds, up),
+        Figure::new("1 MB down", Unit::Milliseconds, down),
+    ];
+    Subject::new("binary echo over CoAP, blocks of 1,024 bytes one by one", figures)
 }

@@ -71,11 +71,11 @@ impl Libcoap {
             let body = Bytes::from(body(length));
             self.put(body.clone())?;
             let reply = ask(self.address, &request(Code::GET, &[RESOURCE]))?;
-            ensure!(reply.message.payload == body, "libcoap's server gives back something else");
-            if reply.bytes == datagram_bytes {
+            ensure!(reply.response.payload == body, "libcoap's server gives back something else");
+            if reply.datagram_bytes == datagram_bytes {
                 return Ok(Target::fixed(self.address, &[RESOURCE], body));
             }
-            let around = reply.bytes - length;
+            let around = reply.datagram_bytes - length;
             length = datagram_bytes
                 .checked_sub(around)
                 .with_context(|| format!("libcoap's replies have {around} bytes without body"))?;
@@ -85,7 +85,7 @@ impl Libcoap {
 
     fn put(&self, body: Bytes) -> anyhow::Result<()> {
         let put = Message { payload: body, ..request(Code::PUT, &[RESOURCE]) };
-        let code = ask(self.address, &put)?.message.code;
+        let code = ask(self.address, &put)?.response.code;
         ensure!(code.is_success(), "libcoap's server answers PUT /{RESOURCE} with {code}");
         Ok(())
     }
