@@ -15,7 +15,7 @@ pub mod signal;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 pub use output::StreamOutput;
 
@@ -238,8 +238,18 @@ impl Connection {
 
     /// Ends the stream with a sentence on the reason (RFC 8323 section 5.6).
     /// Nothing is replied any more.
-    pub fn abort(&mut self, why: String) {
-        self.end_with(signal::abort(why));
+    pub fn abort(&mut self, why: impl Into<Bytes>) {
+        self.end_with(signal::abort(why.into()));
+    }
+
+    /// Takes it that nothing more comes from the peer. Unless it has asked for the
+    /// end before, or was told of it, there is nobody any more who waits for
+    /// anything.
+    pub fn input_ended(&mut self) {
+        if !matches!(self.stage, Stage::Released | Stage::Ended) {
+            self.end();
+            self.output.clear();
+        }
     }
 
     /// Whether the peer has said what it can.

@@ -1,4 +1,4 @@
-//! CoAP over UDP: requests become calls, replies responses.
+//! CoAP over UDP and TCP: requests become calls, replies responses.
 //!
 //! Owns what all of its transports share, and their life. Must not know handlers
 //! or their backends; what is the same for every protocol is in
@@ -18,6 +18,7 @@ mod request;
 mod response;
 mod results;
 mod socket;
+mod tcp;
 
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -28,6 +29,8 @@ pub use self::config::CoapConfig;
 pub(crate) use self::discovery::Discovery;
 use self::endpoint::Endpoint;
 pub use self::keys::{KeyMistakes, PskKeys};
+use self::tcp::Acceptor;
+pub use self::tcp::TcpConfig;
 use crate::asynchronous::AcceptedCalls;
 use crate::dispatch::Dispatch;
 use crate::held::HeldBytes;
@@ -84,15 +87,16 @@ impl Transports {
         sockets: CoapSockets,
         keys: PskKeys,
     ) -> io::Result<()> {
-        if !sockets.tcp.is_empty() {
-            return Err(not_built("TCP"));
-        }
         if !sockets.secured.is_empty() {
             return Err(not_built(&format!("DTLS ({} keys)", keys.len())));
         }
         if !sockets.udp.is_empty() {
             let endpoint = Endpoint::new(Arc::clone(coap), sockets.udp, self.stop.subscribe())?;
             self.tasks.push(tokio::spawn(endpoint));
+        }
+        if !sockets.tcp.is_empty() {
+            let acceptor = Acceptor::new(Arc::clone(coap), sockets.tcp, self.stop.subscribe())?;
+            self.tasks.push(tokio::spawn(acceptor.run()));
         }
         Ok(())
     }

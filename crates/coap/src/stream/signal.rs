@@ -118,8 +118,8 @@ pub(super) fn pong(token: Token, custody: bool) -> Frame {
 }
 
 /// An Abort that says why, for people.
-pub(super) fn abort(why: String) -> Frame {
-    Frame { payload: Bytes::from(why), ..Frame::new(ABORT) }
+pub(super) fn abort(why: Bytes) -> Frame {
+    Frame { payload: why, ..Frame::new(ABORT) }
 }
 
 /// The Abort that answers an option.
@@ -128,5 +128,5 @@ pub(super) fn abort_for(signal: Code, bad: BadOption) -> Frame {
     if signal == CSM {
         options.push_uint(BAD_CSM_OPTION, u32::from(bad.number().0));
     }
-    Frame { options: options.build(), ..abort(bad.to_string()) }
+    Frame { options: options.build(), ..abort(bad.to_string().into()) }
 }

@@ -4,7 +4,7 @@ use super::signal::{
 use super::*;
 use crate::block::{Block, BlockLimits};
 use crate::message::OptionsBuilder;
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use std::net::SocketAddr;
 
 /// A stream and its peer.
@@ -328,6 +328,24 @@ fn an_abort_ends_all() {
     assert!(played.connection.has_ended() && played.connection.is_over());
     played.reply(running, content(b"x"));
     assert!(played.sent().is_empty());
+}
+
+#[test]
+fn who_has_gone_waits_for_nothing() {
+    let mut played = Played::greeted(None, false);
+    let running = played.send(&get(1)).unwrap();
+    played.connection.ping();
+    played.connection.input_ended();
+    assert!(played.connection.has_ended() && played.connection.is_over());
+    played.reply(running, content(b"x"));
+    assert!(played.sent().is_empty());
+    // But who has asked for the end before waits for what runs.
+    let mut played = Played::greeted(None, false);
+    let running = played.send(&get(1)).unwrap();
+    played.send(&Frame::new(RELEASE));
+    played.connection.input_ended();
+    played.reply(running, content(b"x"));
+    assert_eq!(played.answer().code, Code::CONTENT);
 }
 
 #[test]

@@ -38,12 +38,12 @@ pub(super) struct Reply {
     #[expect(dead_code, reason = "nobody can observe yet")]
     pub(super) observing: Option<Observing>,
     /// What it takes of the budget for bodies, until a transport has taken it.
-    _held: Option<Share>,
+    pub(super) held: Option<Share>,
 }
 
 impl Reply {
     pub(super) fn new(response: Response, observing: Option<Observing>) -> Self {
-        Self { response, observing, _held: None }
+        Self { response, observing, held: None }
     }
 }
 
@@ -157,7 +157,7 @@ async fn run(
     match answered {
         Ok(response) => {
             let observing = observing.filter(|_| response.code.is_success());
-            Reply { response, observing, _held: Some(held) }
+            Reply { response, observing, held: Some(held) }
         }
         Err(error) => Reply::new(error::respond(&error, coap.retry_after), None),
     }

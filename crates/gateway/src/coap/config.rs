@@ -6,11 +6,16 @@
 use tinyfaas_coap::block::BlockLimits;
 use tinyfaas_coap::exchange::Limits;
 
+use super::tcp::TcpConfig;
+
 /// The bounds within which CoAP is spoken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CoapConfig {
     /// The message layer's, over UDP and DTLS.
     pub messages: Limits,
-    /// Those of block-wise transfers.
+    /// Those of block-wise transfers, for all datagrams together and once more for all
+    /// connections.
     pub blocks: BlockLimits,
+    /// Those of connections.
+    pub tcp: TcpConfig,
 }
