@@ -131,7 +131,7 @@ impl Confirmables {
         }
     }
 
-    /// Its peer is there: it is sent as often again as if it were new.
+    /// Its peer is there, only slow: it is sent as often again as if it were new.
     pub(super) fn encourage(&mut self, peer: &Peer, id: MessageId) {
         if let Some(waiting) = self.waiting.get_mut(&(*peer, id)) {
             waiting.retransmissions = 0;
@@ -164,7 +164,7 @@ impl Confirmables {
                 (next, waiting.datagram) = (newer, datagram);
             }
             waiting.retransmissions += 1;
-            waiting.timeout *= 2;
+            waiting.timeout = (2 * waiting.timeout).min(self.timeout_max());
             waiting.timer = self.timer(now + waiting.timeout, peer, next);
             again = Some((next, waiting.datagram.clone()));
             self.waiting.insert((peer, next), waiting);
@@ -180,6 +180,13 @@ impl Confirmables {
             waiting.purpose
         })
         .collect()
+    }
+
+    /// The longest wait between two transmissions: as many doublings as there are
+    /// retransmissions.
+    fn timeout_max(&self) -> Duration {
+        let doublings = 1u32 << self.retransmissions_max.min(16);
+        self.ack_timeout * doublings * (100 + self.random_percent) / 100
     }
 
     fn timer(&mut self, at: Instant, peer: Peer, id: MessageId) -> (Instant, u64) {

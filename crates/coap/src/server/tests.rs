@@ -159,6 +159,7 @@ fn who_acknowledges_late_is_not_given_up() {
         assert_eq!(played.publish(b"next"), []);
         let next = played.wait().pop().unwrap();
         assert_ne!(next.id, last.id);
+        assert!(played.server.deadline().unwrap() - played.now <= Duration::from_secs(48));
         // Of what was superseded by now.
         assert_eq!(played.answer(LOOPBACK, Kind::Acknowledgement, last.id), []);
         last = next;

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod client;
+mod observing;
 mod ours;
 mod random;
+mod watcher;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
