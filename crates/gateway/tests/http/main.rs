@@ -6,6 +6,8 @@ mod asynchronous;
 mod bodies;
 mod calls;
 mod counting;
+#[path = "../functions/mod.rs"]
+mod functions;
 mod h2;
 mod limits;
 mod places;
