@@ -7,6 +7,7 @@
 mod answer;
 mod config;
 mod discovery;
+mod dtls;
 mod endpoint;
 mod error;
 mod etag;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::config::CoapConfig;
+pub use self::dtls::DtlsConfig;
 pub(crate) use self::discovery::Discovery;
 use self::endpoint::Endpoint;
 pub use self::keys::{KeyMistakes, PskKeys};

@@ -28,7 +28,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::asynchronous::AcceptedCalls;
 use self::coap::{Coap, Discovery, Transports};
-pub use self::coap::{CoapConfig, CoapSockets, KeyMistakes, PskKeys, TcpConfig};
+pub use self::coap::{
+    CoapConfig, CoapSockets, DtlsConfig, KeyMistakes, PskKeys, TcpConfig,
+};
 pub use self::config::GatewayConfig;
 use self::dispatch::Dispatch;
 use self::held::HeldBytes;

@@ -6,6 +6,7 @@
 use tinyfaas_coap::block::BlockLimits;
 use tinyfaas_coap::exchange::Limits;
 
+use super::dtls::DtlsConfig;
 use super::tcp::TcpConfig;
 
 /// The bounds within which CoAP is spoken.
@@ -18,4 +19,6 @@ pub struct CoapConfig {
     pub blocks: BlockLimits,
     /// Those of connections.
     pub tcp: TcpConfig,
+    /// Those of DTLS.
+    pub dtls: DtlsConfig,
 }
