@@ -1,4 +1,4 @@
-//! CoAP over UDP and TCP: requests become calls, replies responses.
+//! CoAP over UDP, DTLS and TCP: requests become calls, replies responses.
 //!
 //! Owns what all of its transports share, and their life. Must not know handlers
 //! or their backends; what is the same for every protocol is in
@@ -27,8 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::config::CoapConfig;
-pub use self::dtls::DtlsConfig;
 pub(crate) use self::discovery::Discovery;
+pub use self::dtls::DtlsConfig;
 use self::endpoint::Endpoint;
 pub use self::keys::{KeyMistakes, PskKeys};
 use self::tcp::Acceptor;
@@ -62,11 +62,6 @@ pub(crate) struct Coap {
     pub(crate) discovery: Discovery,
 }
 
-fn not_built(transport: &str) -> io::Error {
-    let what = format!("CoAP over {transport} is not built yet; switch its port off");
-    io::Error::new(io::ErrorKind::Unsupported, what)
-}
-
 /// How the server's stop stands with a transport: none while it serves, else when
 /// it is over.
 pub(crate) type Stop = Option<Instant>;
@@ -79,7 +74,7 @@ pub(crate) struct Transports {
 }
 
 impl Transports {
-    /// Serves CoAP on these sockets.
+    /// Serves CoAP on these sockets, the secured ones for who has one of the keys.
     ///
     /// # Errors
     /// Where a socket cannot be used, or there is no randomness.
@@ -89,15 +84,14 @@ impl Transports {
         sockets: CoapSockets,
         keys: PskKeys,
     ) -> io::Result<()> {
-        if !sockets.secured.is_empty() {
-            return Err(not_built(&format!("DTLS ({} keys)", keys.len())));
-        }
-        if !sockets.udp.is_empty() {
-            let endpoint = Endpoint::new(Arc::clone(coap), sockets.udp, self.stop.subscribe())?;
+        let CoapSockets { udp, tcp, secured } = sockets;
+        if !udp.is_empty() || !secured.is_empty() {
+            let stop = self.stop.subscribe();
+            let endpoint = Endpoint::new(Arc::clone(coap), udp, secured, keys, stop)?;
             self.tasks.push(tokio::spawn(endpoint));
         }
-        if !sockets.tcp.is_empty() {
-            let acceptor = Acceptor::new(Arc::clone(coap), sockets.tcp, self.stop.subscribe())?;
+        if !tcp.is_empty() {
+            let acceptor = Acceptor::new(Arc::clone(coap), tcp, self.stop.subscribe())?;
             self.tasks.push(tokio::spawn(acceptor.run()));
         }
         Ok(())

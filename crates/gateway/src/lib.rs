@@ -28,9 +28,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::asynchronous::AcceptedCalls;
 use self::coap::{Coap, Discovery, Transports};
-pub use self::coap::{
-    CoapConfig, CoapSockets, DtlsConfig, KeyMistakes, PskKeys, TcpConfig,
-};
+pub use self::coap::{CoapConfig, CoapSockets, DtlsConfig, KeyMistakes, PskKeys, TcpConfig};
 pub use self::config::GatewayConfig;
 use self::dispatch::Dispatch;
 use self::held::HeldBytes;
@@ -112,7 +110,8 @@ impl Gateway {
         Ok(HttpEndpoint { addresses })
     }
 
-    /// Serves CoAP on these sockets, and over DTLS for who has one of these keys, within the runtime that this is called in.
+    /// Serves CoAP on these sockets, and over DTLS for who has one of these keys,
+    /// within the runtime that this is called in.
     ///
     /// # Errors
     /// Where a socket cannot be used.

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,6 +27,8 @@ use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until};
 
 use super::answer::{Answer, Reply, answer};
+use super::dtls::{self, Sessions};
+use super::keys::PskKeys;
 use super::socket::{Arrival, Socket};
 use super::{Coap, Stop};
 use crate::dispatch::now;
@@ -47,6 +49,7 @@ type Call = Pin<Box<dyn Future<Output = (Owed, Result<Reply, Aborted>)> + Send>>
 pub(super) struct Endpoint {
     coap: Arc<Coap>,
     sockets: Vec<Socket>,
+    secured: Option<Secured>,
     server: Server,
     calls: FuturesUnordered<Call>,
     /// How to give up the calls of endpoints that may be forgotten.
@@ -56,6 +59,19 @@ pub(super) struct Endpoint {
     timer: Option<Pin<Box<Sleep>>>,
     stop: Stopping,
     told: Option<Instant>,
+}
+
+/// The sockets for datagrams within DTLS, and the sessions on them.
+struct Secured {
+    sockets: Vec<Socket>,
+    sessions: Sessions,
+}
+
+/// Which sockets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Clear,
+    Secured,
 }
 
 /// The server's stop as this endpoint sees it.
@@ -93,22 +109,32 @@ impl Stopping {
 }
 
 impl Endpoint {
-    /// An endpoint on these sockets.
+    /// An endpoint on these sockets, the secured ones for who has one of the keys.
     ///
     /// # Errors
     /// Where one of them cannot be used.
     pub(super) fn new(
         coap: Arc<Coap>,
         sockets: Vec<UdpSocket>,
+        secured: Vec<UdpSocket>,
+        keys: PskKeys,
         stop: watch::Receiver<Stop>,
     ) -> io::Result<Self> {
-        let sockets = sockets.into_iter().map(Socket::new).collect::<io::Result<_>>()?;
+        let take =
+            |all: Vec<UdpSocket>| all.into_iter().map(Socket::new).collect::<io::Result<_>>();
+        let (sockets, secured): (_, Vec<_>) = (take(sockets)?, take(secured)?);
+        let secured = (!secured.is_empty()).then(|| {
+            let config = coap.config.dtls.clone();
+            let sessions = Sessions::new(config, Arc::new(keys), random::draw(), now());
+            Secured { sockets: secured, sessions }
+        });
         let (messages, blocks) = (coap.config.messages.clone(), coap.config.blocks.clone());
         let secret = u128::from_ne_bytes(random::draw());
         Ok(Self {
             server: Server::new(messages, blocks, secret, now()),
             coap,
             sockets,
+            secured,
             calls: FuturesUnordered::new(),
             aborts: HashMap::new(),
             buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice(),
@@ -121,22 +147,36 @@ impl Endpoint {
     /// Reads a turn of datagrams from each socket. Whether there may be more.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
         let mut more = false;
-        for at in 0..self.sockets.len() {
-            more |= self.read_socket(cx, at);
+        for side in [Side::Clear, Side::Secured] {
+            for at in 0..self.side(side).len() {
+                more |= self.read_socket(cx, side, at);
+            }
         }
         more
     }
 
-    fn read_socket(&mut self, cx: &mut Context<'_>, at: usize) -> bool {
+    fn side(&mut self, side: Side) -> &mut [Socket] {
+        match (side, &mut self.secured) {
+            (Side::Clear, _) => &mut self.sockets,
+            (Side::Secured, Some(secured)) => &mut secured.sockets,
+            (Side::Secured, None) => &mut [],
+        }
+    }
+
+    fn read_socket(&mut self, cx: &mut Context<'_>, side: Side, at: usize) -> bool {
         for _ in 0..TURN {
-            match self.sockets[at].poll_receive(cx, &mut self.buffer) {
+            // Taken out, as the sockets cannot be asked for while it is written to.
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let outcome = self.side(side)[at].poll_receive(cx, &mut buffer);
+            self.buffer = buffer;
+            match outcome {
                 Poll::Pending => return false,
-                Poll::Ready(Ok(arrival)) => self.receive(&arrival),
+                Poll::Ready(Ok(arrival)) => self.receive(side, &arrival),
                 // The next one may be sound: an error belongs to one datagram.
                 Poll::Ready(Err(error)) => {
                     let now = now();
                     if self.told.is_none_or(|told| now - told > TROUBLE_TOLD_EVERY) {
-                        let address = self.sockets[at].address();
+                        let address = self.side(side)[at].address();
                         tracing::warn!("a datagram to {address} over CoAP is lost: {error}");
                         self.told = Some(now);
                     }
@@ -146,25 +186,36 @@ impl Endpoint {
         true
     }
 
-    fn receive(&mut self, arrival: &Arrival) {
+    fn receive(&mut self, side: Side, arrival: &Arrival) {
         // Groups are not served: who asks many gets many answers, at a victim's cost.
         if arrival.to_many {
             return;
         }
-        let datagram = Bytes::copy_from_slice(&self.buffer[..arrival.bytes]);
-        let peer = Peer { remote: arrival.remote, local: Some(arrival.local), session: None };
-        let now = now();
-        if let Some(request) = self.server.receive(now, peer, &datagram) {
-            if self.stop.has_begun() {
-                self.server.reply(now, request.owed, Response::unavailable(1));
-            } else {
-                match answer(&self.coap, request.message) {
-                    Answer::Now(reply) => self.server.reply(now, request.owed, reply.response),
-                    Answer::Later(call) => self.start(request.owed, call),
-                }
+        let (datagram, now) = (&self.buffer[..arrival.bytes], now());
+        match (side, &mut self.secured) {
+            (Side::Secured, Some(secured)) => {
+                secured.sessions.receive(now, arrival.remote, Some(arrival.local), datagram);
+            }
+            _ => {
+                let datagram = Bytes::copy_from_slice(datagram);
+                let local = Some(arrival.local);
+                self.take(now, Peer { remote: arrival.remote, local, session: None }, &datagram);
             }
         }
         self.send();
+    }
+
+    /// Takes a message, and answers it or starts its call.
+    fn take(&mut self, now: Instant, peer: Peer, message: &Bytes) {
+        let Some(request) = self.server.receive(now, peer, message) else { return };
+        if self.stop.has_begun() {
+            self.server.reply(now, request.owed, Response::unavailable(1));
+            return;
+        }
+        match answer(&self.coap, request.message) {
+            Answer::Now(reply) => self.server.reply(now, request.owed, reply.response),
+            Answer::Later(call) => self.start(request.owed, call),
+        }
     }
 
     fn start(&mut self, owed: Owed, call: Pin<Box<dyn Future<Output = Reply> + Send>>) {
@@ -197,35 +248,47 @@ impl Endpoint {
         true
     }
 
-    /// Does all that the message layer wants done.
+    /// Does all that the message layer and the sessions want done.
     fn send(&mut self) {
-        while let Some(output) = self.server.poll() {
-            match output {
-                Output::Send(peer, datagram) => self.send_to(&peer, &datagram),
-                // Nothing can be observed yet.
-                Output::Unobserved(_) => {}
-                Output::Cancel(call) => {
-                    if let Some(abort) = self.aborts.remove(&call) {
-                        abort.abort();
+        loop {
+            while let Some(output) = self.server.poll() {
+                match output {
+                    Output::Send(peer, datagram) => self.send_to(&peer, &datagram),
+                    // Nothing can be observed yet.
+                    Output::Unobserved(_) => {}
+                    Output::Cancel(call) => {
+                        if let Some(abort) = self.aborts.remove(&call) {
+                            abort.abort();
+                        }
                     }
                 }
+            }
+            let Some(secured) = &mut self.secured else { return };
+            match secured.sessions.poll() {
+                None => return,
+                Some(dtls::Output::Send(remote, local, datagram)) => {
+                    depart(&secured.sockets, remote, local, &datagram);
+                }
+                Some(dtls::Output::Received(peer, message)) => self.take(now(), peer, &message),
+                Some(dtls::Output::Ended(peer)) => self.server.forget(&peer),
             }
         }
     }
 
-    fn send_to(&self, peer: &Peer, datagram: &[u8]) {
-        let Some(local) = peer.local else { return };
-        if let Some(socket) = self.sockets.iter().find(|socket| socket.serves(local)) {
-            // One that cannot leave now is one that is lost on its way: what
-            // matters is sent again, or asked for again.
-            let _ = socket.send(peer.remote, local, datagram);
+    fn send_to(&mut self, peer: &Peer, datagram: &[u8]) {
+        match (peer.session, &mut self.secured) {
+            (Some(session), Some(secured)) => secured.sessions.send(now(), session, datagram),
+            _ => depart(&self.sockets, peer.remote, peer.local, datagram),
         }
     }
 
     /// Does what has come due, and sets the timer for what comes next.
     fn expire(&mut self, cx: &mut Context<'_>) {
         loop {
-            let Some(deadline) = self.server.deadline() else { return };
+            let sessions = self.secured.as_ref().and_then(|secured| secured.sessions.deadline());
+            let Some(deadline) = self.server.deadline().into_iter().chain(sessions).min() else {
+                return;
+            };
             let deadline = tokio::time::Instant::from_std(deadline);
             match &mut self.timer {
                 Some(timer) if timer.deadline() > deadline => timer.as_mut().reset(deadline),
@@ -240,8 +303,29 @@ impl Endpoint {
             }
             self.timer = None;
             self.server.expire(now());
+            if let Some(secured) = &mut self.secured {
+                secured.sessions.expire(now());
+            }
             self.send();
         }
+    }
+
+    /// What is said at the end.
+    fn say_goodbye(&mut self) {
+        if let Some(secured) = &mut self.secured {
+            secured.sessions.close();
+            self.send();
+        }
+    }
+}
+
+/// Sends a datagram from the address of ours that its sender knows.
+fn depart(sockets: &[Socket], remote: SocketAddr, local: Option<IpAddr>, datagram: &[u8]) {
+    let Some(local) = local else { return };
+    if let Some(socket) = sockets.iter().find(|socket| socket.serves(local)) {
+        // One that cannot leave now is one that is lost on its way: what matters is
+        // sent again, or asked for again.
+        let _ = socket.send(remote, local, datagram);
     }
 }
 
@@ -251,6 +335,7 @@ impl Future for Endpoint {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         if this.stop.poll(cx).is_ready() {
+            this.say_goodbye();
             return Poll::Ready(());
         }
         loop {
@@ -262,6 +347,7 @@ impl Future for Endpoint {
         }
         this.expire(cx);
         if this.stop.has_begun() && this.calls.is_empty() {
+            this.say_goodbye();
             return Poll::Ready(());
         }
         Poll::Pending

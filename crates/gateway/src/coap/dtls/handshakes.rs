@@ -27,6 +27,7 @@ pub(super) struct Handshakes {
 }
 
 impl Handshakes {
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.by_path.len()
     }

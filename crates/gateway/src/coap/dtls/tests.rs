@@ -30,6 +30,8 @@ struct Client {
     received: Vec<Vec<u8>>,
 }
 
+type Lose = Box<dyn FnMut(bool, &[u8]) -> bool>;
+
 /// The sessions and a client's network, on which nothing takes any time.
 struct Bench {
     now: Instant,
@@ -39,7 +41,7 @@ struct Bench {
     /// What was sent to nobody's address.
     strays: Vec<Bytes>,
     /// Whether the next datagram gets lost, by who sends it (true: the server).
-    lose: Box<dyn FnMut(bool, &[u8]) -> bool>,
+    lose: Lose,
 }
 
 fn address(port: u16) -> SocketAddr {
