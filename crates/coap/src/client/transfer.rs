@@ -284,7 +284,10 @@ fn block(message: &Message, number: OptionNumber) -> Result<Option<Block>, CallE
     let Some(value) = message.options.get(number) else {
         return Ok(None);
     };
-    let block = Block::read(value).ok_or(CallError::Block("a block option cannot be read"))?;
+    let block = Block::read(value)
+        // Beyond is what only streams carry.
+        .filter(|block| block.exponent <= Block::EXPONENT_MAX)
+        .ok_or(CallError::Block("a block option cannot be read"))?;
     Ok(Some(block))
 }
 
