@@ -12,11 +12,13 @@ use tinyfaas_coap::Peer;
 use tinyfaas_coap::block::{BlockLimits, Blocks};
 use tinyfaas_coap::exchange::Response;
 use tinyfaas_coap::message::Code;
+use tinyfaas_coap::observe::ResourceId;
 use tinyfaas_coap::stream::frame::{Frame, Taken};
 use tinyfaas_coap::stream::{Connection, Owed, StreamLimits, signal};
 
 const REQUESTS_MAX: usize = 4;
 const MESSAGE_BYTES_MAX: usize = 1 << 10;
+const OBSERVERS_MAX: usize = 2;
 const OUTPUT_BYTES_MAX: usize = 2 << 10;
 const REPLY_BYTES_MAX: usize = 3 << 10;
 const KEPT_BYTES_MAX: usize = 4 << 10;
@@ -32,6 +34,7 @@ fuzz_target!(|data: &[u8]| {
         requests_max: REQUESTS_MAX,
         custodies_max: REQUESTS_MAX,
         output_bytes_max: OUTPUT_BYTES_MAX,
+        observers_max: OBSERVERS_MAX,
     };
     let mut blocks = Blocks::new(
         BlockLimits {
@@ -44,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
         1,
     );
     let peer = Peer { session: Some(1), ..Peer::at(SocketAddr::from(([192, 0, 2, 1], 1000))) };
-    let mut connection = Connection::new(limits, peer);
+    let mut connection = Connection::new(limits, peer, now);
     let (mut input, mut written) = (BytesMut::new(), BytesMut::new());
     let mut owed: Vec<Owed> = Vec::new();
     let mut rest = data;
@@ -54,7 +57,10 @@ fuzz_target!(|data: &[u8]| {
         match what % 8 {
             0 => now += Duration::from_secs(u64::from(*size)),
             1 | 2 if connection.takes_replies() && !owed.is_empty() => {
-                let owed = owed.swap_remove(usize::from(*what >> 3) % owed.len());
+                let mut owed = owed.swap_remove(usize::from(*what >> 3) % owed.len());
+                if *size > 99 {
+                    connection.observe(now, &mut owed, ResourceId(u64::from(*what >> 5)));
+                }
                 let payload = vec![*size; usize::from(*size) * 11].into();
                 let response = Response { payload, ..Response::new(Code::CONTENT) };
                 connection.reply(now, &mut blocks, owed, response);
@@ -65,6 +71,14 @@ fuzz_target!(|data: &[u8]| {
                 written.extend_from_slice(&output.copy_to_bytes(count));
             }
             4 if *size == 0 => connection.release(),
+            4 if *size < 9 && connection.takes_replies() => {
+                let code = if *size == 8 { Code::NOT_FOUND } else { Code::CONTENT };
+                let payload = vec![1; usize::from(*size) * 300].into();
+                let response = Response { payload, ..Response::new(code) };
+                let resource = ResourceId(u64::from(*what >> 5));
+                connection.publish(now, &mut blocks, resource, &response);
+                while connection.unobserved().is_some() {}
+            }
             _ if connection.wants_input() => {
                 connection.make_room(&mut input);
                 assert!(input.capacity() - input.len() <= 4 * (4096 + MESSAGE_BYTES_MAX));
@@ -82,7 +96,8 @@ fuzz_target!(|data: &[u8]| {
             owed.clear();
         }
         assert!(connection.running() <= REQUESTS_MAX && owed.len() == connection.running());
-        let one_more = REPLY_BYTES_MAX.max(MESSAGE_BYTES_MAX) + REQUESTS_MAX * HEAD_BYTES;
+        let one_more = OBSERVERS_MAX * REPLY_BYTES_MAX + REQUESTS_MAX * HEAD_BYTES;
+        assert!(connection.observers() <= OBSERVERS_MAX);
         assert!(connection.output_bytes() <= OUTPUT_BYTES_MAX + one_more + HEAD_BYTES);
         blocks.expire(now);
         assert!(blocks.assembling_bytes() <= KEPT_BYTES_MAX);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::block::Transfer;
 use crate::chain::{Chain, Handle};
+use crate::exchange::Response;
 use crate::keyed::Keyed;
 use crate::message::{Code, OptionNumber, Token};
 use crate::peer::Peer;
@@ -243,6 +244,30 @@ impl Observers {
         let sequence = if keeps_step { clock } else { (last + 1) & SEQUENCE_MASK };
         observer.told = (sequence, now);
         Some(sequence)
+    }
+
+    /// A response as this observer is told it: with its sequence number, and without
+    /// payload if it has named its ETag (RFC 7641 section 3.3). An error is told as
+    /// it is (section 4.2).
+    #[must_use]
+    pub fn word(&mut self, now: Instant, id: ObserverId, mut response: Response) -> Response {
+        if !response.code.is_success() {
+            return response;
+        }
+        let Some(sequence) = self.next_sequence(now, id) else {
+            return response;
+        };
+        if let Some(etag) = response.options.get(OptionNumber::ETAG)
+            && response.code == Code::CONTENT
+            && let Some(observer) = self.get(id)
+            && observer.transfer().options().all(OptionNumber::ETAG).any(|known| known == etag)
+        {
+            response = response.to_valid();
+        }
+        let mut options = response.options.edit();
+        options.push_uint(OptionNumber::OBSERVE, sequence);
+        response.options = options.build();
+        response
     }
 
     /// Whether the next notification of this observer is to be confirmable: if its

@@ -107,7 +107,7 @@ impl Server {
         }
         let observer = owed.observer.filter(|id| self.observers.get(*id).is_some());
         let worded = match observer {
-            Some(observer) => self.word(now, observer, response),
+            Some(observer) => self.observers.word(now, observer, response),
             None => response,
         };
         let carrier = Carrier::Datagram { proven: self.exchange.is_proven(now, &owed.peer) };
@@ -145,7 +145,7 @@ impl Server {
     /// (RFC 7641 section 4.2).
     pub fn publish(&mut self, now: Instant, resource: ResourceId, response: &Response) {
         for id in self.observers.of(resource) {
-            let worded = self.word(now, id, response.clone());
+            let worded = self.observers.word(now, id, response.clone());
             let Some(observer) = self.observers.get(id) else { continue };
             let (peer, token) = (*observer.peer(), observer.token());
             let carrier = Carrier::Datagram { proven: self.exchange.is_proven(now, &peer) };
@@ -217,29 +217,6 @@ impl Server {
     #[must_use]
     pub fn all_observers(&self) -> &Observers {
         &self.observers
-    }
-
-    /// A response as this observer is told it: with its sequence number, and without
-    /// payload if it has named its ETag (RFC 7641 section 3.3). An error is told as
-    /// it is (section 4.2).
-    fn word(&mut self, now: Instant, id: ObserverId, mut response: Response) -> Response {
-        if !response.code.is_success() {
-            return response;
-        }
-        let Some(sequence) = self.observers.next_sequence(now, id) else {
-            return response;
-        };
-        if let Some(etag) = response.options.get(OptionNumber::ETAG)
-            && response.code == Code::CONTENT
-            && let Some(observer) = self.observers.get(id)
-            && observer.transfer().options().all(OptionNumber::ETAG).any(|known| known == etag)
-        {
-            response = response.to_valid();
-        }
-        let mut options = response.options.edit();
-        options.push_uint(OptionNumber::OBSERVE, sequence);
-        response.options = options.build();
-        response
     }
 
     /// An observer has left: it is told nothing more.

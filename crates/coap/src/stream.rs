@@ -9,6 +9,8 @@
 //! long a peer may be silent is for who drives it.
 
 pub mod frame;
+mod limits;
+mod observing;
 mod output;
 pub mod signal;
 
@@ -17,11 +19,13 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+pub use limits::StreamLimits;
 pub use output::StreamOutput;
 
 use crate::block::{Blocks, Carrier, Step, Transfer};
 use crate::exchange::{Response, suppressed};
 use crate::message::{Code, Kind, Message, MessageId, OptionNumber, Token, Unservable};
+use crate::observe::{ObserverId, Observers};
 use crate::peer::Peer;
 use frame::{Frame, Taken};
 use signal::Capabilities;
@@ -29,38 +33,6 @@ use signal::Capabilities;
 /// The room for bytes that is made ready at a time while nothing more is known of
 /// what comes, in bytes.
 const READ_BYTES: usize = 4096;
-
-/// What a stream may take, each with its default.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StreamLimits {
-    /// The longest message that is taken, in bytes; longer ones end the stream.
-    /// Longer bodies come in blocks. 129 KiB: BERT blocks of 128 KiB.
-    pub message_bytes_max: usize,
-    /// The longest message that is sent to a peer that knows blocks, in bytes, even
-    /// if it takes longer ones: others on the stream wait meanwhile. 129 KiB.
-    pub sent_message_bytes_max: usize,
-    /// Requests that run at a time for one stream; then nothing more is read of
-    /// it. 16.
-    pub requests_max: usize,
-    /// Pings on one stream that wait for the requests before them; further ones
-    /// are answered at once, without Custody. 16.
-    pub custodies_max: usize,
-    /// What may wait to be written on one stream, in bytes; beyond it nothing more
-    /// is read and no reply taken, so it is passed by one reply at most. 64 KiB.
-    pub output_bytes_max: usize,
-}
-
-impl Default for StreamLimits {
-    fn default() -> StreamLimits {
-        StreamLimits {
-            message_bytes_max: 129 << 10,
-            sent_message_bytes_max: 129 << 10,
-            requests_max: 16,
-            custodies_max: 16,
-            output_bytes_max: 64 << 10,
-        }
-    }
-}
 
 /// A request to run.
 #[derive(Clone, Debug)]
@@ -80,6 +52,8 @@ pub struct Owed {
     /// The classes whose responses it does not want (RFC 7967 section 2.1).
     no_response: u32,
     transfer: Transfer,
+    /// As whom the reply tells the peer of what it observes.
+    observer: Option<ObserverId>,
 }
 
 /// How far a stream has come.
@@ -109,6 +83,7 @@ pub struct Connection {
     next_number: u64,
     /// Tokens of Pings that wait until no request below the number runs.
     custodies: VecDeque<(u64, Token)>,
+    observers: Observers,
     output: StreamOutput,
     /// What is missing of the message that has begun to arrive, in bytes.
     missing: usize,
@@ -119,7 +94,7 @@ impl Connection {
     /// A stream that was just opened. `peer` tells it from all others, by its
     /// session. What this end can is the first output.
     #[must_use]
-    pub fn new(limits: StreamLimits, peer: Peer) -> Connection {
+    pub fn new(limits: StreamLimits, peer: Peer, now: Instant) -> Connection {
         let mut connection = Connection {
             peer,
             stage: Stage::Greeting,
@@ -127,6 +102,7 @@ impl Connection {
             running: Vec::new(),
             next_number: 0,
             custodies: VecDeque::new(),
+            observers: observing::table(&limits, now),
             output: StreamOutput::default(),
             missing: 0,
             uses_blocks: false,
@@ -189,17 +165,16 @@ impl Connection {
         input.reserve(self.missing.clamp(READ_BYTES, READ_BYTES.max(input.len())));
     }
 
-    /// Takes the reply to a request; it has none of the options Block1, Block2 and
-    /// Size2. One that nobody waits for any more is dropped.
+    /// Takes the reply to a request; it has none of the options Observe, Block1,
+    /// Block2 and Size2. One that nobody waits for any more is dropped.
     pub fn reply(&mut self, now: Instant, blocks: &mut Blocks, owed: Owed, response: Response) {
         let Ok(at) = self.running.binary_search(&owed.number) else {
             return;
         };
         self.running.remove(at);
+        let response = self.word(now, &owed, response);
         if !suppressed(owed.no_response, response.code) {
-            let response = blocks.reply(now, &owed.transfer, response, self.carrier());
-            self.uses_blocks |= response.options.get(OptionNumber::BLOCK2).is_some();
-            self.respond(owed.token, response);
+            self.cut(now, blocks, (owed.token, &owed.transfer), response);
         }
         self.take_custody();
     }
@@ -321,7 +296,10 @@ impl Connection {
             Err(Unservable::Option(_)) => Some(Response::new(Code::BAD_OPTION)),
             Err(Unservable::Proxy(_)) => Some(Response::new(Code::PROXYING_NOT_SUPPORTED)),
             Ok(()) if self.stage == Stage::Releasing => Some(Response::unavailable(1)),
-            Ok(()) => None,
+            Ok(()) => {
+                self.unobserve_asked(&message);
+                None
+            }
         };
         let step = match refusal {
             Some(response) => Step::Answer(response),
@@ -342,7 +320,9 @@ impl Connection {
                 let number = self.next_number;
                 self.next_number += 1;
                 self.running.push(number);
-                Some(Request { owed: Owed { number, token, no_response, transfer }, message })
+                let observer = None;
+                let owed = Owed { number, token, no_response, transfer, observer };
+                Some(Request { owed, message })
             }
         }
     }
@@ -396,6 +376,18 @@ impl Connection {
             false => theirs,
         };
         Carrier::Stream { message_bytes_max, bert: self.remote.bert() }
+    }
+
+    fn cut(
+        &mut self,
+        now: Instant,
+        blocks: &mut Blocks,
+        (token, transfer): (Token, &Transfer),
+        response: Response,
+    ) {
+        let response = blocks.reply(now, transfer, response, self.carrier());
+        self.uses_blocks |= response.options.get(OptionNumber::BLOCK2).is_some();
+        self.respond(token, response);
     }
 
     fn respond(&mut self, token: Token, response: Response) {

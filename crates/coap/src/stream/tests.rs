@@ -4,6 +4,7 @@ use super::signal::{
 use super::*;
 use crate::block::{Block, BlockLimits};
 use crate::message::OptionsBuilder;
+use crate::observe::ResourceId;
 use bytes::Buf;
 use std::net::SocketAddr;
 
@@ -50,7 +51,7 @@ impl Played {
         let mut peer = Peer::at(SocketAddr::from(([192, 0, 2, 1], 4000)));
         peer.session = Some(1);
         let mut played = Played {
-            connection: Connection::new(limits, peer),
+            connection: Connection::new(limits, peer, Instant::now()),
             input: BytesMut::new(),
             blocks: Blocks::new(BlockLimits::default(), 7),
             now: Instant::now(),
@@ -126,7 +127,7 @@ impl Played {
 #[test]
 fn this_end_says_what_it_can() {
     let peer = Peer::at(SocketAddr::from(([192, 0, 2, 1], 4000)));
-    let mut connection = Connection::new(StreamLimits::default(), peer);
+    let mut connection = Connection::new(StreamLimits::default(), peer, Instant::now());
     let output = connection.output();
     let mut bytes = BytesMut::from(&output.copy_to_bytes(output.remaining())[..]);
     let Ok(Taken::Frame(told)) = Frame::take(&mut bytes, 64) else { panic!("a message") };
@@ -494,4 +495,67 @@ fn errors_fit_whatever_the_peer_takes() {
     let answer = played.answer();
     assert_eq!(answer.code, Code::INTERNAL_SERVER_ERROR);
     assert!(answer.encoded_bytes() <= 64);
+}
+
+/// Who asks to observe by this token; told the first state.
+fn observe(played: &mut Played, token: u8, resource: u64) -> Frame {
+    let mut options = get(token).options.edit();
+    options.push_uint(OptionNumber::OBSERVE, 0);
+    options.push(OptionNumber::URI_QUERY, &[b'q', token]).unwrap();
+    let mut request = played.send(&Frame { options: options.build(), ..get(token) }).unwrap();
+    let (now, owed) = (played.now, &mut request.owed);
+    assert!(played.connection.observe(now, owed, ResourceId(resource)));
+    played.reply(request, content(b"first"));
+    played.answer()
+}
+
+fn publish(played: &mut Played, resource: u64, response: &Response) -> Vec<Frame> {
+    let (now, blocks) = (played.now, &mut played.blocks);
+    played.connection.publish(now, blocks, ResourceId(resource), response);
+    played.sent()
+}
+
+#[test]
+fn observers_are_told_and_leave() {
+    let mut played = Played::greeted(None, false);
+    let first = observe(&mut played, 1, 7);
+    assert!(first.options.get(OptionNumber::OBSERVE).is_some());
+    observe(&mut played, 2, 7);
+    observe(&mut played, 3, 8);
+    let told = publish(&mut played, 7, &content(b"second"));
+    let tokens: Vec<_> = told.iter().map(|frame| frame.token.as_slice()[0]).collect();
+    assert_eq!(tokens, [1, 2]);
+    assert!(told[0].options.uint(OptionNumber::OBSERVE).is_some());
+    assert_eq!(told[0].payload, b"second"[..]);
+    // One leaves by asking.
+    let mut options = get(1).options.edit();
+    options.push_uint(OptionNumber::OBSERVE, 1);
+    let leaving = played.send(&Frame { options: options.build(), ..get(1) }).unwrap();
+    played.reply(leaving, content(b"bye"));
+    assert_eq!(played.answer().options.get(OptionNumber::OBSERVE), None);
+    assert_eq!((played.connection.observers(), played.connection.unobserved()), (2, None));
+    // An error is told, and ends it.
+    let told = publish(&mut played, 7, &Response::new(Code::NOT_FOUND));
+    assert_eq!((told.len(), told[0].code), (1, Code::NOT_FOUND));
+    assert_eq!(told[0].options.get(OptionNumber::OBSERVE), None);
+    assert_eq!(played.connection.unobserved(), Some(ResourceId(7)));
+    assert!(publish(&mut played, 7, &content(b"third")).is_empty());
+    assert_eq!(publish(&mut played, 8, &content(b"third")).len(), 1);
+    // A long one comes in blocks, as any reply.
+    let long = publish(&mut played, 8, &content(&[1; 3000]));
+    assert!(block_of(&long[0]).unwrap().more);
+}
+
+#[test]
+fn there_is_room_for_so_many_observers() {
+    let mut played = Played::greeted(None, false);
+    for token in 0..32 {
+        observe(&mut played, token, u64::from(token));
+    }
+    let mut request = played.send(&get(99)).unwrap();
+    let (now, owed) = (played.now, &mut request.owed);
+    assert!(!played.connection.observe(now, owed, ResourceId(99)));
+    played.reply(request, content(b"x"));
+    assert_eq!(played.answer().options.get(OptionNumber::OBSERVE), None);
+    assert_eq!(played.connection.observers(), 32);
 }

@@ -41,7 +41,7 @@ where
     let config = &tcp.coap.config.tcp;
     let mut served = Served {
         tcp,
-        connection: Connection::new(config.stream.clone(), peer),
+        connection: Connection::new(config.stream.clone(), peer, now()),
         reader,
         writer,
         input: BytesMut::new(),
