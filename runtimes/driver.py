@@ -53,6 +53,8 @@ class Reply:
 
     def __init__(self):
         self.status = None
+        # Whether the function set it.
+        self.sets_status = False
         self.headers = []
         self.parts = []
         self.failure = False
@@ -215,6 +217,7 @@ class Worker:
             size = struct.unpack_from("<I", payload)[0]
             fields = payload[4 : 4 + size].decode("latin-1").split("\n")
             reply.status = int(fields[0] or 200)
+            reply.sets_status = fields[0] != ""
             reply.headers = list(zip(fields[1::2], fields[2::2]))
             reply.failure = bool(flags & FAILURE)
             payload = payload[4 + size :]

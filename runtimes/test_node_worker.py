@@ -94,6 +94,14 @@ class Response(WorkerCase):
                 self.assertEqual((reply.failure, reply.status, reply.body), (False, status, body))
                 self.assertEqual(reply.header("content-type"), kind)
 
+    def test_a_status_is_told_where_the_function_sets_one(self):
+        for text, sets in (
+            ("res.end('x')", False), ("res.json({})", False), ("res.set('A', 'b').send('x')", False),
+            ("res.status(200).end('x')", True), ("res.statusCode = 201; res.end('x')", True), ("res.writeHead(200).end('x')", True),
+        ):
+            with self.subTest(text):
+                self.assertEqual(self.one(text).sets_status, sets)
+
     def test_headers(self):
         reply = self.one("""
           res.set({ 'X-A': '1', 'X-N': 5 }).header('X-B', 'b').append('X-C', '1').append('X-C', '2').setHeader('X-D', ['x', 'y'])

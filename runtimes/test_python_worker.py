@@ -149,6 +149,13 @@ def fn(input, headers, context):
         self.assertEqual(reply.header("set-cookie"), ["a=1", "b=2"])
         self.assertEqual(reply.header("x-l"), ["caf\xe9"])
 
+    def test_a_status_is_told_where_the_function_sets_one(self):
+        for text, sets in (("'x'", False), ("('x', None)", False), ("('x', None, {'A': 'b'})", False), ("('x', 200)", True)):
+            with self.subTest(text):
+                reply = self.one("def fn(i): return " + text)
+                self.assertEqual((reply.status, reply.sets_status, reply.failure), (200, sets, False))
+        self.assertEqual(self.one("def fn(i): return 'x', None, {'A': 'b'}").header("a"), ["b"])
+
     def test_replies_that_do_not_fit(self):
         for text, word in (
             ("1", "fn returned int; return a str, bytes, None"),

@@ -516,6 +516,7 @@ const TYPES = {
 // machinery of one would cost every call more than all else here.
 class Response extends EventEmitter {
   #call
+  #statusIsSet = false // by status(); else what statusCode says, if not 200
   #headers = null // by lower-case name: [name as given, value, or an array of values]
   #queue = null // bodies past the credit: [bytes, callback]
   #wantsDrain = false
@@ -561,6 +562,7 @@ class Response extends EventEmitter {
   status (code) {
     checkStatus(code)
     this.statusCode = code
+    this.#statusIsSet = true
     return this
   }
 
@@ -780,9 +782,10 @@ class Response extends EventEmitter {
   }
 
   #head () {
-    if (this.#headers === null && this.statusCode === 200) return ''
-    checkStatus(this.statusCode)
-    let head = String(this.statusCode)
+    // None where the function set none: over CoAP that depends on the method.
+    const isSet = this.#statusIsSet || this.statusCode !== 200
+    if (isSet) checkStatus(this.statusCode)
+    let head = isSet ? String(this.statusCode) : ''
     for (const [name, [, value]] of this.#headers ?? []) {
       for (const one of Array.isArray(value) ? value : [value]) head += `\n${name}\n${one}`
     }

@@ -876,11 +876,15 @@ def bytes_of(item):
 
 
 def head_of(status, headers):
-    if isinstance(status, bool) or not isinstance(status, int):
+    if status is None:
+        # Whatever is usual: over CoAP that depends on the method.
+        fields = [b""]
+    elif isinstance(status, bool) or not isinstance(status, int):
         raise Unfit("fn returned the status %.80r; return a whole number from 200 to 599" % (status,))
-    if not 200 <= status <= 599:
+    elif not 200 <= status <= 599:
         raise Unfit("fn returned the status %d; return one from 200 to 599" % status)
-    fields = [b"%d" % status]
+    else:
+        fields = [b"%d" % status]
     if headers is not None and not hasattr(headers, "items"):
         raise Unfit("fn returned headers as %s; return a dict" % type(headers).__name__)
     for name, values in headers.items() if headers else ():
