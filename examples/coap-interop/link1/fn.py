@@ -1,0 +1,5 @@
+"""To be found by the attributes that stand in tinyfaas.toml."""
+
+
+def fn(input, headers):
+    return "link 1", 200, {"Content-Type": "text/plain"}
