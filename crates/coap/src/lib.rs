@@ -8,7 +8,9 @@
 pub mod block;
 mod chain;
 pub mod client;
+pub mod etag;
 pub mod exchange;
+pub mod formats;
 mod keyed;
 pub mod link;
 pub mod message;

@@ -10,8 +10,6 @@ mod discovery;
 mod dtls;
 mod endpoint;
 mod error;
-mod etag;
-mod formats;
 mod keys;
 mod location;
 mod observing;

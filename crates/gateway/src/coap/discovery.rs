@@ -5,12 +5,13 @@
 
 use parking_lot::Mutex;
 use tinyfaas_coap::exchange::Response;
+use tinyfaas_coap::formats;
 use tinyfaas_coap::link::{self, Filter, Link, Value};
 use tinyfaas_coap::message::{Code, Message, OptionNumber, OptionsBuilder};
 use tinyfaas_model::{FunctionSpec, Routes};
 
+use super::Coap;
 use super::error::{CallError, Refused};
-use super::{Coap, formats};
 
 /// What was answered last: asking again costs next to nothing.
 #[derive(Debug, Default)]

@@ -5,6 +5,8 @@
 //! passed on: elective options may be left out of account (RFC 7252 section
 //! 5.4.1), and the critical ones that remain are the message layer's.
 
+use std::borrow::Cow;
+
 use ::http::Method;
 use ::http::header::{
     ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
@@ -13,9 +15,9 @@ use ::http::header::{
 use ::http::uri::PathAndQuery;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use tinyfaas_coap::message::{Code, Message, OptionNumber, Options, uint};
+use tinyfaas_coap::{etag, formats};
 
 use super::error::Refused;
-use super::{etag, formats};
 use crate::trace;
 
 /// In the query: run the call later. It may have any value.
@@ -185,6 +187,10 @@ fn format(value: &[u8]) -> Option<u16> {
 fn insert_format(headers: &mut HeaderMap, value: &[u8], kind: HeaderName, coding: HeaderName) {
     let Some(number) = format(value).filter(|_| !headers.contains_key(&kind)) else { return };
     let (name, deflated) = formats::media_type(number);
+    let name = match name {
+        Cow::Borrowed(name) => HeaderValue::from_static(name),
+        Cow::Owned(name) => HeaderValue::try_from(name).expect("it is letters, signs and digits"),
+    };
     headers.insert(kind, name);
     if deflated {
         headers.insert(coding, HeaderValue::from_static("deflate"));

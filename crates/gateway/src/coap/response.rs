@@ -16,11 +16,12 @@ use bytes::Bytes;
 use http_body::Body as _;
 use tinyfaas_coap::exchange::Response;
 use tinyfaas_coap::message::{Code, OptionNumber, Options, OptionsBuilder};
+use tinyfaas_coap::{etag, formats};
 use tinyfaas_model::{Body, InvokeError, Reply};
 
 use super::error::{CallError, ReplyError};
+use super::location;
 use super::request::Terms;
-use super::{etag, formats, location};
 use crate::held::Share;
 
 /// The response for a reply, whose body is read to its end and held on that share

@@ -6,11 +6,11 @@
 use std::hash::{DefaultHasher, Hasher};
 
 /// The longest tag of CoAP, in bytes (RFC 7252 section 5.10.6).
-pub(super) const BYTES_MAX: usize = 8;
+pub const BYTES_MAX: usize = 8;
 
 /// The tag as a header has it, in quotes: as it is where all of its bytes can be
 /// seen, else as hexadecimal digits.
-pub(super) fn to_header(tag: &[u8], header: &mut String) {
+pub fn to_header(tag: &[u8], header: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     header.push('"');
     if tag.iter().all(|byte| is_visible(*byte)) {
@@ -26,7 +26,8 @@ pub(super) fn to_header(tag: &[u8], header: &mut String) {
 /// [`to_header`] is bytes, text of up to eight characters is itself, and what is
 /// longer goes by a hash. None where there is no tag. A tag is weak or not to HTTP
 /// alone.
-pub(super) fn from_header(value: &[u8]) -> Option<Vec<u8>> {
+#[must_use]
+pub fn from_header(value: &[u8]) -> Option<Vec<u8>> {
     let value = value.trim_ascii();
     let value = value.strip_prefix(b"W/").unwrap_or(value);
     let text = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value);

@@ -3,15 +3,15 @@
 //! Owns the list (IANA's "CoAP Content-Formats", as far as somebody uses it) and
 //! what becomes of a type that has no number. Must not know messages.
 
-use ::http::HeaderValue;
+use std::borrow::Cow;
 
 /// The number of UTF-8 text (RFC 7252 section 12.3).
-pub(super) const TEXT: u16 = 0;
+pub const TEXT: u16 = 0;
 /// The number of links (RFC 6690).
-pub(super) const LINKS: u16 = 40;
+pub const LINKS: u16 = 40;
 const XML: u16 = 41;
 /// The number of bytes that nobody says more of.
-pub(super) const BYTES: u16 = 42;
+pub const BYTES: u16 = 42;
 const JSON: u16 = 50;
 const CBOR: u16 = 60;
 const CBOR_SEQUENCE: u16 = 63;
@@ -91,20 +91,19 @@ static FORMATS: [Format; 60] = [
 /// The media type of this number, as Content-Type and Accept tell it, and whether
 /// it is deflated. A number that is not known goes by
 /// `application/coap-payload;cf=NUMBER`.
-pub(super) fn media_type(number: u16) -> (HeaderValue, bool) {
+#[must_use]
+pub fn media_type(number: u16) -> (Cow<'static, str>, bool) {
     match FORMATS.binary_search_by_key(&number, |format| format.0) {
-        Ok(at) => (HeaderValue::from_static(FORMATS[at].1), FORMATS[at].2),
-        Err(_) => {
-            let name = HeaderValue::try_from(format!("{NUMBERED};cf={number}"));
-            (name.expect("letters, signs and digits"), false)
-        }
+        Ok(at) => (Cow::Borrowed(FORMATS[at].1), FORMATS[at].2),
+        Err(_) => (Cow::Owned(format!("{NUMBERED};cf={number}")), false),
     }
 }
 
 /// The number of a reply's media type. One that has none is the most that can be
 /// said of it: text is text, what is built on JSON, CBOR or XML is at least that
 /// (RFC 6839), and all else is bytes.
-pub(super) fn number(content_type: &str, content_coding: Option<&str>) -> u16 {
+#[must_use]
+pub fn number(content_type: &str, content_coding: Option<&str>) -> u16 {
     let (essence, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
     let essence = essence.trim_ascii();
     let deflated = match content_coding.map(str::trim_ascii) {
@@ -183,7 +182,7 @@ mod tests {
         assert!(FORMATS.is_sorted_by_key(|format| format.0));
         for Format(number, ..) in &FORMATS {
             let (name, deflated) = media_type(*number);
-            check(name.to_str().expect("text"), deflated.then_some("deflate"), *number);
+            check(&name, deflated.then_some("deflate"), *number);
         }
     }
 
@@ -222,10 +221,7 @@ mod tests {
     #[test]
     fn a_number_without_a_name_goes_by_itself() {
         let (name, deflated) = media_type(65_000);
-        assert_eq!(
-            (name.to_str().expect("text"), deflated),
-            ("application/coap-payload;cf=65000", false)
-        );
+        assert_eq!((&*name, deflated), ("application/coap-payload;cf=65000", false));
         check("application/coap-payload; CF=\"65000\"", None, 65_000);
         check("application/coap-payload;cf=65536", None, BYTES);
         check("application/coap-payload", None, BYTES);
@@ -236,7 +232,7 @@ mod tests {
         fn any_number_comes_back(value: u16) {
             let (name, deflated) = media_type(value);
             let coding = deflated.then_some("deflate");
-            prop_assert_eq!(number(name.to_str().expect("text"), coding), value);
+            prop_assert_eq!(number(&name, coding), value);
         }
 
         #[test]
