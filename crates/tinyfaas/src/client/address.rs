@@ -50,9 +50,14 @@ impl Address {
     /// The gateway's address on the same host; at the usual port unless one is
     /// given.
     pub(crate) fn gateway(&self, port: Option<u16>) -> Self {
-        let host = self.0.host_str().unwrap_or("localhost");
+        let host = self.host();
         let url = format!("http://{host}:{}", port.unwrap_or(HTTP_PORT));
         Self(Url::parse(&url).expect("a host of a URL is one in another, too"))
+    }
+
+    /// The host, an IPv6 address in brackets.
+    pub(crate) fn host(&self) -> &str {
+        self.0.host_str().unwrap_or("localhost")
     }
 
     /// Whether it speaks TLS.

@@ -1,22 +1,19 @@
-//! `tinyfaas call`: calls a function over HTTP and prints its reply.
+//! `tinyfaas call`: calls a function and prints its reply.
 //!
-//! Owns the flags, what is sent, and the exit code by outcome. Waiting for an
-//! asynchronous call is `call/later.rs`, printing a reply `call/reply.rs`.
+//! Owns the flags, and what is sent over HTTP. Waiting for an asynchronous call is
+//! `call/later.rs`, printing a reply and its exit code `call/reply.rs`; all that is
+//! CoAP's own stands in `call/coap.rs`.
 
+mod body;
+mod coap;
 mod later;
 mod reply;
 
-use std::io::{self, IsTerminal, Read};
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::path::PathBuf;
 
-use bytes::Bytes;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use http_body::Frame;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Body, Client, Method, RequestBuilder, StatusCode};
-use tokio::sync::mpsc;
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 
 use crate::client::{self, Address, Server, server_flag, unreachable};
 use crate::failure::{Code, Failure};
@@ -33,53 +30,23 @@ Examples:
   tinyfaas call sieve --async               prints the call's id, does not wait
   tinyfaas call sieve --async --wait        waits, then prints the result
   tinyfaas call echo -d hello --json        status, headers and body as JSON
+  tinyfaas call echo --coap -d hello        the same over CoAP
+  tinyfaas call lamp -X PUT -d on --gateway coap://board:5683
 
 The body of the reply goes to standard output as it comes, all else to standard
 error. Exit code 0: the status is below 400. 5: the function replied with another,
 or died; 4: there is no such function; 6: no room now; 7: the time was over.
-The gateway is asked for at the server's host, at the port that the server tells.";
+The gateway is asked for at the server's host, at the port that the server tells.
+Over CoAP a code of 2 is a success; of the headers, Content-Type, Accept, ETag,
+If-Match and If-None-Match can be sent; a body has at most 4 MiB. What is lost on
+the way is sent again, which takes up to a minute and a half before it is given up;
+with --non nothing is, and with --async and without --wait nothing comes back.";
 
 pub(super) fn command() -> Command {
     Command::new(NAME)
         .about("Call a function and print its reply")
         .arg(super::name_argument("which function").required(true))
-        .arg(
-            Arg::new("data")
-                .long("data")
-                .short('d')
-                .value_name("DATA")
-                .allow_hyphen_values(true)
-                .conflicts_with("data-file")
-                .help("the body [default: none]"),
-        )
-        .arg(
-            Arg::new("data-file")
-                .long("data-file")
-                .value_name("FILE")
-                .value_parser(value_parser!(PathBuf))
-                .help("a file with the body; -: standard input"),
-        )
-        .arg(
-            Arg::new("header")
-                .long("header")
-                .short('H')
-                .value_name("KEY: VALUE")
-                .action(ArgAction::Append)
-                .help("a header to send"),
-        )
-        .arg(
-            Arg::new("method")
-                .long("method")
-                .short('X')
-                .value_name("METHOD")
-                .help("[default: POST with a body, GET without]"),
-        )
-        .arg(
-            Arg::new("path")
-                .long("path")
-                .value_name("PATH")
-                .help("what follows the function's name: /sub/path?query"),
-        )
+        .args(what_is_sent())
         .arg(
             Arg::new("async")
                 .long("async")
@@ -94,21 +61,72 @@ pub(super) fn command() -> Command {
                 .help("wait for the asynchronous call's end and print its result"),
         )
         .arg(
+            Arg::new("coap")
+                .long("coap")
+                .action(ArgAction::SetTrue)
+                .help("over CoAP instead of HTTP"),
+        )
+        .arg(
+            Arg::new("non")
+                .long("non")
+                .action(ArgAction::SetTrue)
+                .help("over CoAP: send once, non-confirmably"),
+        )
+        .arg(
             Arg::new("gateway")
                 .long("gateway")
                 .value_name("URL")
-                .help("the HTTP endpoint [default: asked of the server]"),
+                .help("the endpoint, http:// or coap:// [default: asked of the server]"),
         )
         .arg(server_flag())
         .arg(super::json_flag("print status, headers and body as JSON"))
         .after_help(EXAMPLES)
 }
 
+/// The flags for what a function gets.
+fn what_is_sent() -> [Arg; 5] {
+    [
+        Arg::new("data")
+            .long("data")
+            .short('d')
+            .value_name("DATA")
+            .allow_hyphen_values(true)
+            .conflicts_with("data-file")
+            .help("the body [default: none]"),
+        Arg::new("data-file")
+            .long("data-file")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .help("a file with the body; -: standard input"),
+        Arg::new("header")
+            .long("header")
+            .short('H')
+            .value_name("KEY: VALUE")
+            .action(ArgAction::Append)
+            .help("a header to send"),
+        Arg::new("method")
+            .long("method")
+            .short('X')
+            .value_name("METHOD")
+            .help("[default: POST with a body, GET without]"),
+        Arg::new("path")
+            .long("path")
+            .value_name("PATH")
+            .help("what follows the function's name: /sub/path?query"),
+    ]
+}
+
 pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    if coap::is_asked_for(matches) {
+        return coap::run(matches).await;
+    }
+    if matches.get_flag("non") {
+        return Err(Failure::usage("--non is CoAP's: add --coap"));
+    }
     let name = matches.get_one::<String>("name").map(String::as_str).unwrap_or_default();
     let path = path(name, matches.get_one::<String>("path").map(String::as_str))?;
     let (method, headers) = (method(matches)?, headers(matches)?);
-    let body = body(matches)?;
+    let body = body::stream(matches)?;
     let json = matches.get_flag(super::JSON);
     let gateway = Gateway::find(matches).await?;
     let progress = Progress::start(format!("calling {name}"));
@@ -153,7 +171,7 @@ struct Gateway {
 
 impl Gateway {
     async fn find(matches: &ArgMatches) -> Result<Self, Failure> {
-        if let Some(text) = matches.get_one::<String>("gateway") {
+        if let Some(text) = gateway_flag(matches) {
             let address = Address::parse(text)
                 .map_err(|why| Failure::usage(format!("--gateway={text:?}: {why}")))?;
             return Self::at(address, None);
@@ -182,10 +200,10 @@ impl Gateway {
 
     /// What the server says of a name that the gateway does not know.
     async fn unknown(&self, name: &str) -> Option<Failure> {
-        let server = self.server.as_ref()?;
-        let request = server.brief(Method::GET, &super::function_path(name, ""));
-        // It may have been deployed since, or the server may be an original one.
-        server.v1(request).await.err().filter(|failure| failure.code() == Code::NotFound as u8)
+        match known(self.server.as_ref()?, name).await {
+            Known::No(failure) => Some(failure),
+            Known::Yes | Known::CannotTell => None,
+        }
     }
 
     /// A request that also asks the gateway to tell its own errors as problem
@@ -205,6 +223,30 @@ impl Gateway {
     }
 }
 
+/// Whether a function's name is one.
+enum Known {
+    Yes,
+    /// It says so, with names near it.
+    No(Failure),
+    /// The server may be an original one.
+    CannotTell,
+}
+
+/// Asks the server for a name that the gateway does not know: the function may have
+/// said so itself, or have been deployed since.
+async fn known(server: &Server, name: &str) -> Known {
+    let request = server.brief(Method::GET, &super::function_path(name, ""));
+    match server.v1(request).await {
+        Ok(Some(_)) => Known::Yes,
+        Err(failure) if failure.code() == Code::NotFound as u8 => Known::No(failure),
+        Ok(None) | Err(_) => Known::CannotTell,
+    }
+}
+
+fn gateway_flag(matches: &ArgMatches) -> Option<&str> {
+    matches.get_one::<String>("gateway").map(String::as_str)
+}
+
 /// The path of a call: `/NAME`, and what follows it.
 fn path(name: &str, below: Option<&str>) -> Result<String, Failure> {
     let name = tinyfaas_model::FunctionName::parse(name).map_err(Failure::usage)?;
@@ -214,9 +256,8 @@ fn path(name: &str, below: Option<&str>) -> Result<String, Failure> {
 }
 
 fn method(matches: &ArgMatches) -> Result<Method, Failure> {
-    let has_body = matches.contains_id("data") || matches.contains_id("data-file");
     match matches.get_one::<String>("method") {
-        None => Ok(if has_body { Method::POST } else { Method::GET }),
+        None => Ok(if body::is_given(matches) { Method::POST } else { Method::GET }),
         Some(method) => Method::from_bytes(method.as_bytes())
             .map_err(|_| Failure::usage(format!("-X {method:?}: that is no method's name"))),
     }
@@ -225,13 +266,10 @@ fn method(matches: &ArgMatches) -> Result<Method, Failure> {
 fn headers(matches: &ArgMatches) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     for text in matches.get_many::<String>("header").into_iter().flatten() {
-        // A value may be a secret: it is not repeated.
-        let (key, value) = text.split_once(':').ok_or_else(|| {
-            Failure::usage("-H: there is no colon; write it like 'Content-Type: text/plain'")
-        })?;
-        let name = HeaderName::from_bytes(key.trim().as_bytes())
-            .map_err(|_| Failure::usage(format!("-H: {:?} is no header's name", key.trim())))?;
-        let value = HeaderValue::from_bytes(value.trim().as_bytes()).map_err(|_| {
+        let (key, value) = header(text)?;
+        let name = HeaderName::from_bytes(key.as_bytes())
+            .map_err(|_| Failure::usage(format!("-H: {key:?} is no header's name")))?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
             Failure::usage(format!("-H {name}: the value holds what no header may hold"))
         })?;
         headers.append(name, value);
@@ -239,63 +277,13 @@ fn headers(matches: &ArgMatches) -> Result<HeaderMap, Failure> {
     Ok(headers)
 }
 
-fn body(matches: &ArgMatches) -> Result<Option<Body>, Failure> {
-    if let Some(data) = matches.get_one::<String>("data") {
-        return Ok(Some(Body::from(data.clone().into_bytes())));
-    }
-    let Some(path) = matches.get_one::<PathBuf>("data-file") else { return Ok(None) };
-    if path == Path::new("-") {
-        if io::stdin().is_terminal() {
-            crate::terminal::say("reading the body from the terminal; Ctrl+D ends it");
-        }
-        return Ok(Some(of_stdin()));
-    }
-    let failed = |error: io::Error| Failure::failed(format!("{}: {error}", path.display()));
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if meta.is_dir() {
-        return Err(Failure::failed(format!("{}: it is a folder", path.display())));
-    }
-    Ok(Some(Body::from(tokio::fs::File::from_std(file))))
-}
-
-/// Standard input piece by piece, read by a thread of its own.
-fn of_stdin() -> Body {
-    /// Pieces that are read ahead.
-    const AHEAD: usize = 4;
-    let (pieces, taken) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let piece = match io::stdin().lock().read(&mut buffer) {
-                Ok(0) => return,
-                Ok(read) => Ok(Bytes::copy_from_slice(&buffer[..read])),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
-            };
-            let last = piece.is_err();
-            // Nobody takes it any more, or it was the last.
-            if pieces.blocking_send(piece).is_err() || last {
-                return;
-            }
-        }
-    });
-    Body::wrap(Pieces(taken))
-}
-
-/// A body of unknown length.
-struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
-
-impl http_body::Body for Pieces {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.get_mut().0.poll_recv(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
-    }
+/// Key and value of a header as curl has it. A value may be a secret: no message
+/// repeats it.
+fn header(text: &str) -> Result<(&str, &str), Failure> {
+    let (key, value) = text.split_once(':').ok_or_else(|| {
+        Failure::usage("-H: there is no colon; write it like 'Content-Type: text/plain'")
+    })?;
+    Ok((key.trim(), value.trim()))
 }
 
 #[cfg(test)]

@@ -37,12 +37,18 @@ pub(super) async fn accepted(response: Response) -> Result<Accepted, Failure> {
         return Err(refusal(response).await);
     }
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    let id = location.and_then(|location| location.rsplit_once(CALLS)).map(|(_, id)| id);
-    let is_id = |id: &&str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    Ok(Accepted { id: id.filter(is_id).map(str::to_owned) })
+    Ok(Accepted::at(location))
 }
 
 impl Accepted {
+    /// The call whose state lies there.
+    pub(super) fn at(location: Option<&str>) -> Self {
+        let id = location.and_then(|location| location.rsplit_once(CALLS)).map(|(_, id)| id);
+        let is_id =
+            |id: &&str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        Self { id: id.filter(is_id).map(str::to_owned) }
+    }
+
     /// The call's id; empty where there is none.
     pub(super) fn id(&self) -> &str {
         self.id.as_deref().unwrap_or_default()
