@@ -43,7 +43,7 @@ began=$(now_ms)
 # KEEP=1, the end of the terminal does not reach the server.
 setsid env TF_DATA_DIR="$data/state" TF_BACKEND=process \
     MANAGEMENT_PORT=0 HTTP_PORT=0 COAP_PORT=0 GRPC_PORT=0 \
-    MANAGEMENT_ADDRESS=localhost HTTP_ADDRESS=localhost \
+    MANAGEMENT_ADDRESS=localhost HTTP_ADDRESS=localhost COAP_ADDRESS=localhost \
     "$binary" </dev/null >"$data/output" 2>&1 &
 pid=$!
 until [ -s "$data/state/ports.json" ]; do
@@ -54,14 +54,28 @@ done
 TINYFAAS_SERVER=http://localhost:$(port management)
 export TINYFAAS_SERVER
 calls=http://localhost:$(port http)
-echo "the server runs on free ports: management $TINYFAAS_SERVER, calls $calls (ready after $(($(now_ms) - began)) ms)"
+coap=coap://localhost:$(port coap)
+echo "the server runs on free ports: management $TINYFAAS_SERVER, calls $calls and $coap (ready after $(($(now_ms) - began)) ms)"
 echo
 
 shown=0
+shown_over_coap=0
 skipped=0
 
-# sample FOLDER NAME ENVIRONMENT TOOL INPUT EXPECTED: deploys a sample function,
-# calls it and shows its answer, which must match EXPECTED, a shell pattern.
+# matches NAME PROTOCOL PATTERN: the answer must match a shell pattern.
+matches() {
+    answer=$(cat "$data/answer")
+    # shellcheck disable=SC2254  # a pattern is what is wanted
+    case $answer in
+    $3) ;;
+    *) give_up "$1 answered something else over $2 than expected: $answer" ;;
+    esac
+}
+
+# sample FOLDER NAME ENVIRONMENT TOOL INPUT EXPECTED [HEADER EXPECTED]: deploys a
+# sample function, calls it over HTTP and over CoAP, and shows its answer, which must
+# match EXPECTED, a shell pattern. CoAP carries fewer headers: HEADER is sent there,
+# and shows in the answer.
 sample() {
     if [ -n "$4" ] && ! "$4" --version >/dev/null 2>&1; then
         echo "$2 ($3): skipped, $4 is missing"
@@ -76,31 +90,36 @@ sample() {
         "$calls/$2") || give_up "$2 could not be called"
     milliseconds=$(echo "$milliseconds" | awk '{ if ($1 != 200) exit 1; printf "%.1f", $2 * 1000 }') ||
         give_up "$2 did not answer with 200: $milliseconds $(cat "$data/answer")"
-    answer=$(cat "$data/answer")
-    # shellcheck disable=SC2254  # a pattern is what is wanted
-    case $answer in
-    $6) ;;
-    *) give_up "$2 answered something else than expected: $answer" ;;
-    esac
-    printf '%-16s %-8s deployed in %4s ms, called over HTTP in %5s ms: %s\n' \
-        "$2" "$3" "$deployed" "$milliseconds" "$answer"
+    matches "$2" HTTP "$6"
     shown=$((shown + 1))
+    began=$(now_ms)
+    "$binary" call "$2" --coap --method POST --data "$5" ${7:+--header "$7"} \
+        >"$data/answer" || give_up "$2 could not be called over CoAP"
+    called=$(($(now_ms) - began))
+    over_http=$answer
+    matches "$2" CoAP "${8:-$6}"
+    shown_over_coap=$((shown_over_coap + 1))
+    printf '%-16s %-8s deployed in %4s ms, called over HTTP in %5s ms, by the command over CoAP in %3s ms: %s\n' \
+        "$2" "$3" "$deployed" "$milliseconds" "$called" "$over_http"
 }
 
 sample echo echo python3 python3 'hello from Python' 'hello from Python'
-sample show-headers show-headers python3 python3 '' '*"Lab": "edge"*'
+sample show-headers show-headers python3 python3 '' '*"Lab": "edge"*' \
+    'Accept: application/json' '*"Accept": "application/json"*'
 sample echo-js echo-js nodejs node 'hello from Node' 'hello from Node'
-sample show-headers-js show-headers-js nodejs node '' '*"lab":"edge"*'
+sample show-headers-js show-headers-js nodejs node '' '*"lab":"edge"*' \
+    'Accept: application/json' '*"accept":"application/json"*'
 sample sieve-of-eratosthenes sieve nodejs node '' 'Found 1229 primes under 10000'
 sample echo-binary echo-binary binary '' 'hello from a shell script' 'hello from a shell script'
 
 echo
-echo "$shown sample functions deployed and called, $skipped skipped"
+echo "$shown sample functions deployed and called over HTTP, $shown_over_coap of them over CoAP too, $skipped skipped"
 if [ "${KEEP:-0}" = 1 ]; then
     cat <<EXPLAINED
 
 the server goes on running as process $pid; its output goes to $data/output
   call a function:     curl --data 'hello' $calls/echo-binary
+  the same over CoAP:  $binary call echo-binary -d 'hello' --gateway $coap
   list the functions:  TINYFAAS_SERVER=$TINYFAAS_SERVER ./scripts/list.sh
   read the logs:       TINYFAAS_SERVER=$TINYFAAS_SERVER ./scripts/logs.sh
   stop it:             kill $pid && make clean
