@@ -199,6 +199,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "how much of that comes back each second"),
     setting(COAP, "coap-challenge", "TF_COAP_CHALLENGE", "no", Kind::YesNo,
         "whether a source must answer an Echo (RFC 9175) before its first request is run; simple clients cannot"),
+    setting(COAP, "coap-tcp-connections", "TF_COAP_TCP_CONNECTIONS", "256", Kind::Count,
+        "connections over TCP at a time; further ones are told so and closed"),
+    setting(COAP, "coap-tcp-idle-timeout", "TF_COAP_TCP_IDLE_TIMEOUT", "5min", Kind::Duration,
+        "a silent connection over TCP; beyond: closed, or, if its client observes something, asked whether it is there"),
+    setting(COAP, "coap-tcp-message-max", "TF_COAP_TCP_MESSAGE_MAX", "129KiB", Kind::BytesUpTo(COAP_BODY_MAX),
+        "a message over TCP, either way, 1,152 bytes at least; longer bodies go in blocks"),
 
     setting(DEPLOYS, "start-timeout", "TF_START_TIMEOUT", "60s", Kind::Duration,
         "from a handler's start to its readiness"),
