@@ -7,6 +7,8 @@
 mod answer;
 mod config;
 mod discovery;
+#[cfg(test)]
+mod document;
 mod dtls;
 mod endpoint;
 mod error;

@@ -76,7 +76,7 @@ async fn read(mut body: Body, held: &mut Share, bytes_max: usize) -> Result<Byte
 }
 
 /// A whole reply as a response.
-fn convert(
+pub(super) fn convert(
     status: Option<StatusCode>,
     headers: &HeaderMap,
     payload: Bytes,
