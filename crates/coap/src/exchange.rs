@@ -154,6 +154,18 @@ pub struct Exchange {
     identifiers: Identifiers,
     sources: Sources,
     outputs: VecDeque<Output>,
+    counts: Counts,
+}
+
+/// What a message layer has counted since it began.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Datagrams that were no message, or none that may be sent.
+    pub malformed: u64,
+    /// Requests that came again.
+    pub copies: u64,
+    /// Messages that were sent again because nobody had acknowledged them.
+    pub retransmitted: u64,
 }
 
 impl Exchange {
@@ -172,6 +184,7 @@ impl Exchange {
             identifiers: Identifiers::new(key.clone()),
             sources: Sources::new(limits.sources.clone(), key.clone(), now),
             outputs: VecDeque::new(),
+            counts: Counts::default(),
             key,
             limits,
         }
@@ -182,6 +195,7 @@ impl Exchange {
         let message = match Message::decode(datagram) {
             Ok(message) => message,
             Err(error) => {
+                self.counts.malformed += 1;
                 if let Due::Reset(id) = error.due() {
                     self.send_empty(Kind::Reset, peer, id);
                 }
@@ -289,6 +303,12 @@ impl Exchange {
         self.calls.get(call.0).is_some()
     }
 
+    /// What it has counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
     /// How many requests run.
     #[must_use]
     pub fn calls(&self) -> usize {
@@ -317,6 +337,7 @@ impl Exchange {
         let print = self.key.hash((&peer, message.id, &datagram[..]));
         if let Some(state) = self.seen.find(now, print, &peer, message.id) {
             let state = state.clone();
+            self.counts.copies += 1;
             self.repeat(now, peer, &message, datagram.len(), state);
             return None;
         }

@@ -12,6 +12,7 @@ mod document;
 mod dtls;
 mod endpoint;
 mod error;
+mod figures;
 mod keys;
 mod location;
 mod observing;
@@ -27,15 +28,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::config::CoapConfig;
-pub(crate) use self::discovery::Discovery;
+use self::discovery::Discovery;
 pub use self::dtls::DtlsConfig;
 use self::endpoint::Endpoint;
+use self::figures::Figures;
 pub use self::keys::{KeyMistakes, PskKeys};
 use self::tcp::Acceptor;
 pub use self::tcp::TcpConfig;
 use crate::asynchronous::AcceptedCalls;
+use crate::config::GatewayConfig;
 use crate::dispatch::Dispatch;
 use crate::held::HeldBytes;
+use tinyfaas_model::CoapLoad;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -60,6 +64,33 @@ pub(crate) struct Coap {
     pub(crate) retry_after: Duration,
     pub(crate) async_wait_max: Duration,
     pub(crate) discovery: Discovery,
+    pub(crate) figures: Figures,
+}
+
+impl Coap {
+    /// What all transports share, with nothing done yet.
+    pub(crate) fn new(
+        config: &GatewayConfig,
+        dispatch: Arc<Dispatch>,
+        accepted: Arc<AcceptedCalls>,
+        held: Arc<HeldBytes>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            config: config.coap.clone(),
+            dispatch,
+            accepted,
+            held,
+            retry_after: config.retry_after,
+            async_wait_max: config.async_wait_max,
+            discovery: Discovery::default(),
+            figures: Figures::default(),
+        })
+    }
+
+    /// How busy CoAP is.
+    pub(crate) fn load(&self) -> CoapLoad {
+        self.figures.load(&self.config)
+    }
 }
 
 /// How the server's stop stands with a transport: none while it serves, else when

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::asynchronous::AcceptedCalls;
-use self::coap::{Coap, Discovery, Transports};
+use self::coap::{Coap, Transports};
 pub use self::coap::{CoapConfig, CoapSockets, DtlsConfig, KeyMistakes, PskKeys, TcpConfig};
 pub use self::config::GatewayConfig;
 use self::dispatch::Dispatch;
@@ -36,6 +36,7 @@ use self::http::Http;
 #[cfg(fuzzing)]
 pub use self::http::fuzzing;
 use self::http::watch::{Connections, Order};
+use self::load::Load;
 
 /// The gateway: all protocols, and the calls that are under way.
 pub struct Gateway {
@@ -60,15 +61,12 @@ impl Gateway {
         let accepted = AcceptedCalls::new(&config, Arc::clone(&dispatch));
         let held = HeldBytes::new(config.held_bytes_max);
         Arc::new(Self {
-            coap: Arc::new(Coap {
-                config: config.coap.clone(),
-                dispatch: Arc::clone(&dispatch),
-                accepted: Arc::clone(&accepted),
-                held: Arc::clone(&held),
-                retry_after: config.retry_after,
-                async_wait_max: config.async_wait_max,
-                discovery: Discovery::default(),
-            }),
+            coap: Coap::new(
+                &config,
+                Arc::clone(&dispatch),
+                Arc::clone(&accepted),
+                Arc::clone(&held),
+            ),
             transports: Mutex::default(),
             http: Arc::new(Http {
                 accepted,
@@ -92,7 +90,7 @@ impl Gateway {
     /// Tells how busy this gateway is, for who manages the server.
     #[must_use]
     pub fn status(&self) -> Arc<dyn GatewayStatus> {
-        Arc::clone(&self.http) as _
+        Arc::new(Load { http: Arc::clone(&self.http), coap: Arc::clone(&self.coap) })
     }
 
     /// Serves HTTP/1.1 and HTTP/2 on these sockets, within the runtime that this

@@ -2,23 +2,34 @@
 //!
 //! Owns the answer to [`GatewayStatus`]. Must not know who asks.
 
+use std::sync::Arc;
+
 use tinyfaas_model::{GatewayLoad, GatewayStatus, Share};
 
+use crate::coap::Coap;
 use crate::http::Http;
 
-impl GatewayStatus for Http {
+/// Looks at all protocols.
+pub(crate) struct Load {
+    pub(crate) http: Arc<Http>,
+    pub(crate) coap: Arc<Coap>,
+}
+
+impl GatewayStatus for Load {
     fn load(&self) -> GatewayLoad {
         let share = |taken: usize, limit: usize| Share { taken: taken as u64, limit: limit as u64 };
-        let (config, (waiting, accepted_waiting)) = (&self.config, self.dispatch.waiting());
-        let results = self.accepted.results();
+        let http = &self.http;
+        let (config, (waiting, accepted_waiting)) = (&http.config, http.dispatch.waiting());
+        let results = http.accepted.results();
         GatewayLoad {
-            connections: share(self.connections.open(), config.connections_max),
+            connections: share(http.connections.open(), config.connections_max),
             waiting: share(waiting, config.waiting_max),
             accepted_waiting: share(accepted_waiting, config.async_waiting_max),
-            held_bytes: share(self.held.taken(), self.held.max()),
+            held_bytes: share(http.held.taken(), http.held.max()),
             result_bytes: share(results.taken(), results.max()),
-            connections_refused: self.connections.refused(),
-            unknown_functions: self.dispatch.unknown(),
+            connections_refused: http.connections.refused(),
+            unknown_functions: http.dispatch.unknown(),
+            coap: self.coap.load(),
         }
     }
 }

@@ -31,7 +31,7 @@ pub use function::{
 pub use handler_set::{Admission, HandlerSet, Patience, Place, Refusal, Suspension, WaitingRoom};
 pub use health::{Condition, Health, Trouble, Usage};
 pub use invocation::{CallId, CallTarget, Invocation, InvokeError, Reply};
-pub use load::{GatewayLoad, GatewayStatus, Share};
+pub use load::{CoapLoad, GatewayLoad, GatewayStatus, Share};
 pub use notation::{DurationError, parse_duration};
 pub use routes::{Route, Routes, RoutesWriter};
 pub use seams::{

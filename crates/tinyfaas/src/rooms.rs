@@ -44,10 +44,15 @@ fn coap(config: &Config) -> CoapConfig {
     let mut coap = CoapConfig::default();
     let messages = &mut coap.messages;
     messages.calls_max = config.count("coap-calls");
+    messages.calls_per_source_max = config.count("coap-calls-per-source");
+    messages.observers.observers_max = config.count("coap-observers");
+    messages.observers.observers_per_source_max = config.count("coap-observers-per-source");
     messages.remembered_bytes_max = size(config.bytes("coap-remembered"));
     messages.sources.burst_bytes = small(config.bytes("coap-burst"));
     messages.sources.bytes_per_s = small(config.bytes("coap-rate"));
     messages.sources.challenge = config.truth("coap-challenge");
+    coap.dtls.sessions_max = config.count("coap-sessions");
+    coap.dtls.idle = config.duration("coap-session-idle");
     let blocks = &mut coap.blocks;
     blocks.body_bytes_max = size(config.bytes("coap-body-max"));
     blocks.reply_bytes_max = size(config.bytes("coap-reply-max"));

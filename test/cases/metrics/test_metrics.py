@@ -8,7 +8,7 @@ import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-from blackbox import http
+from blackbox import coap, http
 from blackbox.case import OwnServerCase
 from blackbox.metrics import Page
 from blackbox.server import NOBODY
@@ -310,6 +310,39 @@ class Pages(MetricsCase):
         self.assertEqual(self.manage("/metrics", headers={"Host": "rebound.example"}).status, 403)
         self.assertEqual(self.manage("/metrics", method="POST", body="").status, 405)
         self.assertEqual(self.call("metrics").status, 404)
+
+
+class CoapFigures(MetricsCase):
+    def test_what_comes_and_goes_over_coap_is_counted(self):
+        self.start()
+        names = ("datagrams_received", "datagrams_sent", "malformed_messages", "repeated_requests")
+
+        def counts():
+            page = self.page()
+            return tuple(page.value(f"tinyfaas_coap_{name}_total") for name in names)
+
+        self.assertEqual(counts(), (0, 0, 0, 0))
+        with coap.Client(http.host_and_port(self.server.coap)) as client:
+            request = client.request("GET", ".well-known/core")
+            for _ in range(2):
+                client.send(request)
+                self.assertEqual(client.receive().status, "2.05")
+            # A token of 9 bytes: refused with a reset.
+            client.socket.send(bytes.fromhex("49011234") + bytes(9))
+            self.assertEqual(client.receive().kind, coap.RST)
+            # Not of this version of CoAP: no answer at all.
+            client.socket.send(b"\xff" * 8)
+        self.eventually(counts, lambda seen: seen == (4, 3, 2, 1), "four datagrams, three answers")
+        page = self.page()
+        self.assertEqual(page.value("tinyfaas_coap_running_requests_limit"), 4096)
+        self.assertEqual(page.value("tinyfaas_coap_running_requests"), 0)
+        name = self.deploy("python3", {"fn.py": BEHAVES})
+        with coap.Client(http.host_and_port(self.server.coap)) as client:
+            self.assertEqual(client.ask("POST", name).status, "2.05")
+            self.counts(name, succeeded=1)
+            client.send(client.request("POST", name, b"sleep 60"))
+            running = lambda: self.page().value("tinyfaas_coap_running_requests")  # noqa: E731
+            self.eventually(running, lambda seen: seen == 1, "one request that runs")
 
 
 if __name__ == "__main__":

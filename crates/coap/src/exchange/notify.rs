@@ -224,6 +224,7 @@ impl Exchange {
         if !proven {
             self.sources.charge(now, ip, datagram.len());
         }
+        self.counts.retransmitted += 1;
         self.outputs.push_back(Output::Send(peer, datagram));
     }
 

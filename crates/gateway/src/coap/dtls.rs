@@ -163,6 +163,11 @@ impl Sessions {
         self.outputs.pop_front()
     }
 
+    /// How many clients have a session.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Says goodbye to every client, so that each starts anew when it next has
     /// something to say, and need not find out by waiting.
     pub(crate) fn close(&mut self) {

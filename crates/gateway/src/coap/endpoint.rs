@@ -12,6 +12,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -282,6 +283,24 @@ impl Endpoint {
         }
     }
 
+    /// Tells what was counted so far.
+    fn tell(&self) {
+        let secured = self.secured.iter().flat_map(|secured| &secured.sockets);
+        let all = || self.sockets.iter().chain(secured.clone());
+        let told = &self.coap.figures.datagrams;
+        told.received.store(all().map(Socket::received).sum(), Ordering::Relaxed);
+        told.sent.store(all().map(Socket::sent).sum(), Ordering::Relaxed);
+        let exchange = self.server.exchange();
+        let counts = exchange.counts();
+        told.malformed.store(counts.malformed, Ordering::Relaxed);
+        told.copies.store(counts.copies, Ordering::Relaxed);
+        told.retransmitted.store(counts.retransmitted, Ordering::Relaxed);
+        told.calls.store(exchange.calls(), Ordering::Relaxed);
+        told.observers.store(self.server.all_observers().len(), Ordering::Relaxed);
+        let sessions = self.secured.as_ref().map_or(0, |secured| secured.sessions.len());
+        told.sessions.store(sessions, Ordering::Relaxed);
+    }
+
     /// Does what has come due, and sets the timer for what comes next.
     fn expire(&mut self, cx: &mut Context<'_>) {
         loop {
@@ -346,6 +365,7 @@ impl Future for Endpoint {
             }
         }
         this.expire(cx);
+        this.tell();
         if this.stop.has_begun() && this.calls.is_empty() {
             this.say_goodbye();
             return Poll::Ready(());

@@ -4,6 +4,7 @@
 //! Owns the control messages for it (RFC 3542 section 6, ip(7)). Must not know
 //! what the datagrams hold.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdSocket};
 use std::os::fd::AsRawFd;
@@ -24,6 +25,8 @@ pub(super) struct Socket {
     address: SocketAddr,
     /// Room for what the kernel tells with a datagram.
     control: Vec<u8>,
+    received: u64,
+    sent: Cell<u64>,
 }
 
 /// A datagram that has come.
@@ -53,7 +56,18 @@ impl Socket {
             }
         }
         let control = cmsg_space!(in6_pktinfo, in_pktinfo);
-        Ok(Self { udp: UdpSocket::from_std(udp)?, address, control })
+        let udp = UdpSocket::from_std(udp)?;
+        Ok(Self { udp, address, control, received: 0, sent: Cell::new(0) })
+    }
+
+    /// How many datagrams have come.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How many have left.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.get()
     }
 
     /// Where it is bound.
@@ -90,7 +104,10 @@ impl Socket {
             };
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return Poll::Ready(other),
+                other => {
+                    self.received += u64::from(other.is_ok());
+                    return Poll::Ready(other);
+                }
             }
         }
     }
@@ -106,10 +123,14 @@ impl Socket {
         datagram: &[u8],
     ) -> io::Result<()> {
         // Nothing leaves from ::1 or 127.0.0.1 but by the usual choice.
-        if !self.address.ip().is_unspecified() {
-            return self.udp.try_send_to(datagram, remote).map(drop);
+        if self.address.ip().is_unspecified() {
+            let udp = &self.udp;
+            udp.try_io(Interest::WRITABLE, || send(udp, remote, local, datagram))?;
+        } else {
+            self.udp.try_send_to(datagram, remote)?;
         }
-        self.udp.try_io(Interest::WRITABLE, || send(&self.udp, remote, local, datagram))
+        self.sent.set(self.sent.get() + 1);
+        Ok(())
     }
 }
 

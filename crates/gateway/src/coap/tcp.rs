@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -86,13 +87,17 @@ impl Acceptor {
         let (mut connections, mut refusals) = (JoinSet::new(), JoinSet::new());
         let mut expiry = interval(EXPIRE_EVERY);
         let mut stop = pin!(stopped(self.stop.clone()));
+        let figures = Arc::clone(&self.tcp.coap);
+        let figures = &figures.figures;
         loop {
+            figures.connections.store(connections.len(), Ordering::Relaxed);
             tokio::select! {
                 accepted = accept(&self.listeners) => match accepted {
                     Ok((stream, remote)) => {
                         if let Some(place) = self.place() {
                             self.begin(&mut connections, stream, remote, place);
                         } else {
+                            figures.connections_refused.fetch_add(1, Ordering::Relaxed);
                             self.refuse(&mut refusals, stream);
                         }
                     }

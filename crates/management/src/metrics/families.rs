@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::metrics::MetricType;
-use tinyfaas_model::{CallOutcome, GatewayLoad, Histogram, HistogramSnapshot, Share};
+use tinyfaas_model::{CallOutcome, CoapLoad, GatewayLoad, Histogram, HistogramSnapshot, Share};
 
 use super::{FunctionSample, OwnProcess, Sample};
 
@@ -39,6 +39,7 @@ pub(super) fn of(sample: &Sample) -> Vec<Family<'_>> {
     let functions = &sample.functions;
     let mut all = server(functions.len(), &sample.process);
     all.extend(gateway(&sample.gateway));
+    all.extend(coap(&sample.gateway.coap));
     all.extend(calls(functions));
     all.extend(handlers(functions));
     all.extend(machine(functions));
@@ -93,10 +94,8 @@ fn gateway(load: &GatewayLoad) -> Vec<Family<'static>> {
         result_bytes,
         connections_refused,
         unknown_functions,
+        coap: _,
     } = load;
-    let share = |names: [&'static str; 2], helps: [&'static str; 2], share: &Share| {
-        [gauge(names[0], helps[0], share.taken), gauge(names[1], helps[1], share.limit)]
-    };
     let shares = [
         share(
             ["tinyfaas_gateway_connections", "tinyfaas_gateway_connections_limit"],
@@ -146,6 +145,70 @@ fn gateway(load: &GatewayLoad) -> Vec<Family<'static>> {
         "tinyfaas_gateway_unknown_function_calls",
         "Calls to names that no function has.",
         *unknown_functions,
+    ));
+    all
+}
+
+fn coap(load: &CoapLoad) -> Vec<Family<'static>> {
+    let CoapLoad {
+        datagrams_received,
+        datagrams_sent,
+        malformed,
+        copies,
+        retransmitted,
+        calls,
+        observers,
+        sessions,
+        connections,
+        connections_refused,
+    } = load;
+    let mut all = vec![
+        counter(
+            "tinyfaas_coap_datagrams_received",
+            "Datagrams that came, those within DTLS included.",
+            *datagrams_received,
+        ),
+        counter("tinyfaas_coap_datagrams_sent", "Datagrams that left.", *datagrams_sent),
+        counter(
+            "tinyfaas_coap_malformed_messages",
+            "Messages in datagrams that could not be read.",
+            *malformed,
+        ),
+        counter(
+            "tinyfaas_coap_repeated_requests",
+            "Requests that came again, and so were not run again.",
+            *copies,
+        ),
+        counter(
+            "tinyfaas_coap_retransmissions",
+            "Messages that were sent again because nobody had acknowledged them.",
+            *retransmitted,
+        ),
+        counter(
+            "tinyfaas_coap_connections_refused",
+            "TCP connections that were turned away because there were too many.",
+            *connections_refused,
+        ),
+    ];
+    all.extend(share(
+        ["tinyfaas_coap_running_requests", "tinyfaas_coap_running_requests_limit"],
+        ["Requests in datagrams that run.", "Requests in datagrams that may run."],
+        calls,
+    ));
+    all.extend(share(
+        ["tinyfaas_coap_sessions", "tinyfaas_coap_sessions_limit"],
+        ["DTLS sessions that are open.", "DTLS sessions that may be open."],
+        sessions,
+    ));
+    all.extend(share(
+        ["tinyfaas_coap_connections", "tinyfaas_coap_connections_limit"],
+        ["TCP connections that are open.", "TCP connections that may be open."],
+        connections,
+    ));
+    all.extend(share(
+        ["tinyfaas_coap_observers", "tinyfaas_coap_observers_limit"],
+        ["Observers over datagrams.", "Observers over datagrams that there may be."],
+        observers,
     ));
     all
 }
@@ -266,6 +329,14 @@ fn builds(functions: &[FunctionSample]) -> Vec<Family<'_>> {
 
 fn of_function(function: &FunctionSample) -> Vec<(&'static str, &str)> {
     vec![("function", function.name.as_str())]
+}
+
+fn share(
+    names: [&'static str; 2],
+    helps: [&'static str; 2],
+    share: &Share,
+) -> [Family<'static>; 2] {
+    [gauge(names[0], helps[0], share.taken), gauge(names[1], helps[1], share.limit)]
 }
 
 fn gauge(name: &'static str, help: &'static str, number: u64) -> Family<'static> {

@@ -8,7 +8,6 @@ use tinyfaas_model::RoutesWriter;
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
-use super::super::Discovery;
 use super::*;
 use crate::asynchronous::AcceptedCalls;
 use crate::config::GatewayConfig;
@@ -27,15 +26,8 @@ fn coap() -> Arc<Coap> {
     let config = GatewayConfig::default();
     let (_, routes) = RoutesWriter::new();
     let dispatch = Arc::new(Dispatch::new(&config, routes));
-    Arc::new(Coap {
-        accepted: AcceptedCalls::new(&config, Arc::clone(&dispatch)),
-        held: HeldBytes::new(config.held_bytes_max),
-        retry_after: config.retry_after,
-        async_wait_max: config.async_wait_max,
-        discovery: Discovery::default(),
-        config: config.coap,
-        dispatch,
-    })
+    let accepted = AcceptedCalls::new(&config, Arc::clone(&dispatch));
+    Coap::new(&config, dispatch, accepted, HeldBytes::new(config.held_bytes_max))
 }
 
 impl Client {

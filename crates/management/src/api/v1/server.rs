@@ -12,7 +12,9 @@ use crate::api::refusal::{self, Refusal};
 use crate::api::{Api, Endpoints, openapi};
 use crate::config::ManagementConfig;
 
-use super::shapes::{Fitness, Index, Ports, Runtime, Server, ServerLimits, ServerLoad, Share};
+use super::shapes::{
+    CoapLoad, Fitness, Index, Ports, Runtime, Server, ServerLimits, ServerLoad, Share,
+};
 use super::time;
 
 /// What is told of the server.
@@ -129,6 +131,18 @@ impl ServerLoad {
             result_bytes: share(load.result_bytes),
             connections_refused: load.connections_refused,
             unknown_functions: load.unknown_functions,
+            coap: CoapLoad {
+                datagrams_received: load.coap.datagrams_received,
+                datagrams_sent: load.coap.datagrams_sent,
+                malformed: load.coap.malformed,
+                copies: load.coap.copies,
+                retransmitted: load.coap.retransmitted,
+                calls: share(load.coap.calls),
+                observers: share(load.coap.observers),
+                sessions: share(load.coap.sessions),
+                connections: share(load.coap.connections),
+                connections_refused: load.coap.connections_refused,
+            },
         }
     }
 }

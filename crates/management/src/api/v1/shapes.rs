@@ -93,6 +93,34 @@ pub(in crate::api) struct ServerLoad {
     pub(super) connections_refused: u64,
     /// Calls to names that no function has, since the start.
     pub(super) unknown_functions: u64,
+    /// CoAP's own figures.
+    pub(super) coap: CoapLoad,
+}
+
+/// How busy CoAP is, and what it has counted since the start.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(in crate::api) struct CoapLoad {
+    /// Datagrams that came, those within DTLS included.
+    pub(super) datagrams_received: u64,
+    /// Datagrams that left.
+    pub(super) datagrams_sent: u64,
+    /// Messages in datagrams that could not be read.
+    pub(super) malformed: u64,
+    /// Requests that came again, and so were not run again.
+    pub(super) copies: u64,
+    /// Messages that were sent again because nobody had acknowledged them.
+    pub(super) retransmitted: u64,
+    /// Requests in datagrams that run.
+    pub(super) calls: Share,
+    /// Observers over datagrams.
+    pub(super) observers: Share,
+    /// DTLS sessions that are open.
+    pub(super) sessions: Share,
+    /// TCP connections that are open.
+    pub(super) connections: Share,
+    /// TCP connections that were turned away because there were too many.
+    pub(super) connections_refused: u64,
 }
 
 /// So much of so much.
