@@ -215,6 +215,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "a silent connection over TCP; beyond: closed, or, if its client observes something, asked whether it is there"),
     setting(COAP, "coap-tcp-message-max", "TF_COAP_TCP_MESSAGE_MAX", "129KiB", Kind::BytesUpTo(COAP_BODY_MAX),
         "a message over TCP, either way, 1,152 bytes at least; longer bodies go in blocks"),
+    setting(COAP, "coaps-sessions", "TF_COAPS_SESSIONS", "1024", Kind::Count,
+        "clients with a session over DTLS, of about 12 KB each; beyond: the one that was silent for longest gives way if it was for 30 s, else the new one waits"),
+    setting(COAP, "coaps-idle", "TF_COAPS_IDLE", "25h", Kind::Duration,
+        "how long a session over DTLS is kept without a word from its client; a device that reports once a day is spared a handshake each time"),
 
     setting(DEPLOYS, "start-timeout", "TF_START_TIMEOUT", "60s", Kind::Duration,
         "from a handler's start to its readiness"),
