@@ -61,6 +61,7 @@ fn coap(config: &Config) -> CoapConfig {
     let tcp = &mut coap.tcp;
     tcp.connections_max = config.count("coap-tcp-connections");
     tcp.idle_timeout = config.duration("coap-tcp-idle-timeout");
+    tcp.write_stall_timeout = config.duration("write-timeout");
     tcp.stream.message_bytes_max =
         size(config.bytes("coap-tcp-message-max")).max(COAP_TCP_MESSAGE_MIN);
     tcp.stream.sent_message_bytes_max = tcp.stream.message_bytes_max;

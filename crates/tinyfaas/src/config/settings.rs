@@ -171,7 +171,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(HTTP, "body-timeout", "TF_BODY_TIMEOUT", "30s", Kind::Duration,
         "how long a request's body may stall; beyond: 408"),
     setting(HTTP, "write-timeout", "TF_WRITE_TIMEOUT", "30s", Kind::Duration,
-        "how long a caller may take no byte of its reply; beyond: cut off"),
+        "how long a caller, also one of CoAP over TCP, may take no byte of its reply; beyond: cut off"),
     setting(HTTP, "idle-timeout", "TF_IDLE_TIMEOUT", "75s", Kind::Duration,
         "how long a connection may be kept open without a call"),
     setting(HTTP, "connections-max", "TF_CONNECTIONS_MAX", "4096", Kind::Count,
