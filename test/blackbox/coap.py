@@ -218,6 +218,15 @@ class Client:
         """Rejects a message."""
         self.send(Message(RST, EMPTY, message.id))
 
+    def drain(self):
+        """Passes over what has come so far."""
+        self.socket.setblocking(False)
+        try:
+            while True:
+                self.socket.recv(1 << 16)
+        except (BlockingIOError, ConnectionRefusedError):
+            pass
+
     def exchange(self, message, timeout=WAIT_S):
         """Sends a request, again where nothing comes, and returns its response,
         acknowledged. Other messages are passed over."""

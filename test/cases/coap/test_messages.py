@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 import threading
 import unittest
@@ -295,6 +296,24 @@ class Exchanges(CoapCase):
             return True
         except OSError:
             self.skipTest("this machine has no IPv6")
+
+
+class Stopping(CoapCase):
+    def test_calls_that_run_end_and_no_more_begin(self):
+        server = self.start(COAP_PORT="0")
+        name = self.python(COUNTS)
+        client = self.client()
+        request = client.request("GET", f"{name}?sleep=1.5")
+        client.send(request)
+        self.assertEqual(client.receive().code, EMPTY)
+        server.send(signal.SIGTERM)
+        refused = self.eventually(lambda: client.ask("GET", f"{name}?runs"), lambda answer: answer.status != "2.05", "stopping")
+        self.is_code(refused, "5.03")
+        answer = client.receive()
+        self.assertEqual((answer.status, answer.text, answer.token), ("2.05", "1 None", request.token))
+        client.acknowledge(answer)
+        self.assertEqual(server.exit(), 0)
+        self.assertEqual(server.left_over(), [])
 
 
 class Floods(CoapCase):
