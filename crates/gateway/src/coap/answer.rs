@@ -35,7 +35,7 @@ pub(super) struct Reply {
     /// To be sent.
     pub(super) response: Response,
     /// What becomes of an observation, where the request has to do with one.
-    #[expect(dead_code, reason = "nobody can observe yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody can observe yet"))]
     pub(super) observing: Option<Observing>,
     /// What it takes of the budget for bodies, until a transport has taken it.
     pub(super) held: Option<Share>,
@@ -182,3 +182,6 @@ fn accepted(id: CallId) -> Response {
     }
     Response { options: options.build(), ..Response::new(Code::CREATED) }
 }
+
+#[cfg(test)]
+mod tests;
