@@ -65,8 +65,6 @@ fn coap(config: &Config) -> CoapConfig {
     tcp.stream.message_bytes_max =
         size(config.bytes("coap-tcp-message-max")).max(COAP_TCP_MESSAGE_MIN);
     tcp.stream.sent_message_bytes_max = tcp.stream.message_bytes_max;
-    coap.dtls.sessions_max = config.count("coaps-sessions");
-    coap.dtls.idle = config.duration("coaps-idle");
     coap
 }
 

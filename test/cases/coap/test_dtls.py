@@ -177,7 +177,7 @@ class Refused(DtlsCase):
 
 
 class Bounded(DtlsCase):
-    settings = {"COAPS_PORT": "0", "TF_COAP_KEYS": KEYS, "TF_COAPS_SESSIONS": "2"}
+    settings = {"COAPS_PORT": "0", "TF_COAP_KEYS": KEYS, "TF_COAP_SESSIONS": "2"}
 
     def test_so_many_sessions_and_no_more(self):
         waits, echo = self.python(WAITS), self.python(ECHO)
