@@ -127,8 +127,15 @@ impl Connection {
                 input.clear();
                 break;
             }
+            let arrived = input.len();
             let frame = match Frame::take(input, self.limits.message_bytes_max) {
-                Ok(Taken::Frame(frame)) => frame,
+                Ok(Taken::Frame(frame)) => {
+                    if input.is_empty() && arrived > READ_BYTES {
+                        // Else the room for a long message stays taken in silence.
+                        *input = BytesMut::new();
+                    }
+                    frame
+                }
                 Ok(Taken::Missing(missing)) => {
                     self.missing = missing;
                     break;

@@ -181,6 +181,16 @@ fn nothing_is_taken_for_what_is_only_announced() {
 }
 
 #[test]
+fn the_room_for_a_long_message_is_given_back() {
+    let mut played = Played::greeted(None, false);
+    let long = frame(Code::PUT, &[1], &[], &[7; 100_000]);
+    let request = played.send(&long).unwrap();
+    assert_eq!((request.message.payload.len(), played.input.capacity()), (100_000, 0));
+    // Nobody else holds it.
+    assert!(request.message.payload.is_unique());
+}
+
+#[test]
 fn whoever_says_anything_before_what_it_can_is_cut_off() {
     for first in [get(1), Frame::new(PING), Frame::new(Code::CONTENT), Frame::new(RELEASE)] {
         let mut played = Played::fresh(StreamLimits::default());
