@@ -13,7 +13,7 @@ use tinyfaas_management::ManagementConfig;
 /// With fewer a server does not start.
 const OPEN_FILES_MIN: u64 = 64;
 /// What the server itself holds open, and needs to deploy a function.
-const OWN_FILES: u64 = 24;
+const OWN_FILES: u64 = 30;
 /// What a handler takes: its socket and its two streams.
 const FILES_PER_HANDLER: usize = 3;
 /// The least that management gets, and callers that are refused.
@@ -53,10 +53,12 @@ impl OpenFiles {
 
     /// Lowers the numbers of connections and handlers to what these files allow:
     /// of what the server does not need itself, 3/8 are for callers, 1/16 each for
-    /// those that are refused and for management, the rest is for handlers. Says
-    /// so where it lowers what was asked for.
+    /// those that are refused, for management and for CoAP over TCP if that is on,
+    /// the rest is for handlers. CoAP over UDP takes its sockets and no more. Says so
+    /// where it lowers what was asked for.
     pub(crate) fn share(
         self,
+        coap_tcp: bool,
         gateway: &mut GatewayConfig,
         management: &mut ManagementConfig,
         process: &mut ProcessConfig,
@@ -67,15 +69,29 @@ impl OpenFiles {
         gateway.connections_max = wanted.min(spare / 8 * 3);
         gateway.refusals_max = gateway.refusals_max.min(few);
         management.connections_max = management.connections_max.min(few);
-        let taken = gateway.connections_max + gateway.refusals_max + management.connections_max;
+        let mut taken = gateway.connections_max + gateway.refusals_max + management.connections_max;
+        let coap = &mut gateway.coap.tcp;
+        let coap_wanted = coap.connections_max;
+        if coap_tcp {
+            coap.connections_max = coap_wanted.min(few);
+            coap.refusals_max = coap.refusals_max.min(SHARE_MIN);
+            taken += coap.connections_max + coap.refusals_max;
+        }
+        let fewer_over_coap = coap.connections_max < coap_wanted;
+        let over_coap = match fewer_over_coap {
+            true => {
+                format!(", {} (not {coap_wanted}) of CoAP over TCP", coap.connections_max)
+            }
+            false => String::new(),
+        };
         let handlers = spare.saturating_sub(taken) / FILES_PER_HANDLER;
         process.workers_max = process.workers_max.min(handlers);
         // Starting one takes some more for a moment.
         process.starts_at_a_time = process.starts_at_a_time.min((handlers / 8).max(1));
-        (gateway.connections_max < wanted).then(|| {
+        (gateway.connections_max < wanted || fewer_over_coap).then(|| {
             format!(
-                "only {} files may be open at a time: at most {} connections (not {wanted}) and \
-                 {handlers} handlers; raise that limit (ulimit -n, or LimitNOFILE= of the systemd \
+                "only {} files may be open at a time: at most {} connections (not {wanted}){over_coap} \
+                 and {handlers} handlers; raise that limit (ulimit -n, or LimitNOFILE= of the systemd \
                  unit) for more",
                 self.0, gateway.connections_max
             )
@@ -89,34 +105,41 @@ mod tests {
 
     use super::*;
 
-    /// The shares: connections, those refused, management's, handlers.
-    fn check(files: u64, expected: [usize; 4], told: bool) {
+    /// The shares: connections, those refused, management's, handlers, and CoAP's
+    /// connections over TCP.
+    fn check(files: u64, coap_tcp: bool, expected: [usize; 5], told: bool) {
         let place = PathBuf::new;
         let mut gateway = GatewayConfig::default();
         let mut management = ManagementConfig::new(place(), place());
         let mut process = ProcessConfig::new(place(), place(), place());
-        let said = OpenFiles(files).share(&mut gateway, &mut management, &mut process);
+        let said = OpenFiles(files).share(coap_tcp, &mut gateway, &mut management, &mut process);
         let shares = [
             gateway.connections_max,
             gateway.refusals_max,
             management.connections_max,
             process.workers_max,
+            gateway.coap.tcp.connections_max,
         ];
         assert_eq!((shares, said.is_some()), (expected, told), "{files}: {said:?}");
-        let taken: usize = shares[..3].iter().sum::<usize>() + FILES_PER_HANDLER * shares[3];
+        let coap = shares[4] + gateway.coap.tcp.refusals_max;
+        let taken: usize = shares[..3].iter().sum::<usize>()
+            + FILES_PER_HANDLER * shares[3]
+            + if coap_tcp { coap } else { 0 };
         assert!(taken as u64 + OWN_FILES <= files, "{files}: more than there are");
     }
 
     #[test]
     fn few_files_are_shared_out() {
-        check(64, [15, 4, 4, 5], true);
-        check(1024, [375, 62, 62, 167], true);
-        check(4096, [1527, 64, 254, 742], true);
+        check(64, false, [12, 4, 4, 4, 256], true);
+        check(64, true, [12, 4, 4, 2, 4], true);
+        check(1024, false, [372, 62, 62, 166, 256], true);
+        check(1024, true, [372, 62, 62, 144, 62], true);
+        check(4096, true, [1524, 64, 254, 655, 254], true);
     }
 
     #[test]
     fn many_files_change_nothing() {
-        check(1 << 20, [4096, 64, 256, 10_000], false);
-        check(u64::MAX, [4096, 64, 256, 10_000], false);
+        check(1 << 20, true, [4096, 64, 256, 10_000, 256], false);
+        check(u64::MAX, false, [4096, 64, 256, 10_000, 256], false);
     }
 }

@@ -181,7 +181,9 @@ async fn run(config: &Config, data_dir: &DataDir, prepared: Prepared) -> anyhow:
         rooms::management(config, data_dir.path()),
         rooms::process(data_dir.path()),
     );
-    if let Some(fewer) = open_files.share(&mut for_gateway, &mut for_management, &mut for_process) {
+    let coap_tcp = sockets.coap_tcp.1.is_some();
+    let fewer = open_files.share(coap_tcp, &mut for_gateway, &mut for_management, &mut for_process);
+    if let Some(fewer) = fewer {
         tracing::warn!("{fewer}");
     }
     let backend =

@@ -1,11 +1,12 @@
 """The keys of CoAP over DTLS: where they come from, and that nothing shows them."""
 
 import json
+import socket
 import subprocess
 import unittest
 from pathlib import Path
 
-from blackbox import http
+from blackbox import coap_clients
 from blackbox.case import OwnServerCase
 from blackbox.server import READY_S, binary, clean_environment
 
@@ -58,6 +59,62 @@ class CoapKeys(OwnServerCase):
     def test_a_port_without_keys_is_a_mistake(self):
         self.refuses('COAPS_PORT="0": no key is given for CoAP over DTLS', COAPS_PORT="0")
         self.refuses('--coaps-port="5684": no key is given', arguments=["--coaps-port", "5684"])
+
+    def everything_said(self, server):
+        """All that a user of this server can be shown."""
+        paths = ("/v1/server", "/v1/functions", "/v1/logs", "/metrics", "/openapi.json", "/logs", "/list")
+        variables = {key: value for key, value in server.environment.items() if "COAP" in key}
+        doctor = subprocess.run(
+            [binary(), "doctor", "--json", "--server", server.management],
+            env={**clean_environment(), **variables, "HTTP_PORT": "0", "MANAGEMENT_PORT": "0", "TF_DATA_DIR": str(self.folder() / "d")},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=READY_S, check=False,
+        ).stdout.decode()
+        self.assertIn('"coaps keys"', doctor)
+        told = [self.manage(path).text for path in paths]
+        return "\n".join([server.output(), json.dumps(server.ports), doctor, *told])
+
+    def test_nothing_shows_a_key(self):
+        path = self.file(f"sensor:{KEY}\nshort:{KEY[:9]}\n", mode=0o644)
+        server = self.start(TF_LOG="trace", TF_COAP_KEYS_FILE=path, TF_COAP_KEYS=f"other:{KEY}", COAPS_PORT="0", COAP_TCP_PORT="0")
+        self.assertRegex(server.output(), rf"\n  coaps +UDP port {server.ports['coaps']} on all addresses, for 3 identities\n")
+        self.assertRegex(server.output(), rf"\n  coap-tcp +port {server.ports['coap_tcp']} on all addresses\n")
+        self.assertRegex(server.output(), rf"WARN {path} holds keys, and every user of this machine can read")
+        self.assertRegex(server.output(), r'WARN keys shorter than 16 bytes .*: "short"')
+        name = self.script("#!/bin/sh\nenv\n")
+        function = json.loads(self.manage(f"/v1/functions/{name}").text)
+        self.assertEqual(function["urls"]["coaps"], f"coaps://127.0.0.1:{server.ports['coaps']}/{name}")
+        self.assertEqual(function["urls"]["coap+tcp"], f"coap+tcp://127.0.0.1:{server.ports['coap_tcp']}/{name}")
+        # An upload is answered as ever.
+        self.assertEqual([line.split(":")[0] for line in self.upload(name, "binary", "echo-binary").text.split()], ["coap", "http"])
+        self.deploy("binary", {"fn.sh": "#!/bin/sh\nenv\n"}, name=name)
+        self.assertNotIn(KEY[:9], self.call(name).text)
+        if coap_clients.find("coap-client-gnutls"):
+            for key, status in ((KEY, "2.05"), ("a wrong one", "")):
+                answer = coap_clients.libcoap(self, "GET", f"{server.coaps}/{name}", "-u", "sensor", "-k", key, variant="gnutls")
+                self.assertEqual(answer.code, status, answer.printed)
+        said = self.everything_said(server)
+        self.assertNotIn(KEY[:9], said)
+        # Nor in bytes as people print them.
+        self.assertNotIn(KEY.encode().hex(), said.lower())
+        self.assertNotIn(", ".join(map(str, KEY.encode())), said)
+        self.ends_clean(server)
+        self.assertNotIn(KEY[:9], server.output())
+
+    def test_ports_of_tcp_and_dtls_that_are_taken_are_named(self):
+        path = self.file(f"a:{KEY}")
+        for kind, variable, more in (
+            (socket.SOCK_STREAM, "COAP_TCP_PORT", {}), (socket.SOCK_DGRAM, "COAPS_PORT", {"TF_COAP_KEYS_FILE": path}),
+        ):
+            with self.subTest(variable=variable), socket.socket(socket.AF_INET, kind) as taken:
+                taken.bind(("127.0.0.1", 0))
+                if kind == socket.SOCK_STREAM:
+                    taken.listen()
+                port = str(taken.getsockname()[1])
+                name = variable.removesuffix("_PORT").lower().replace("_", "-")
+                self.fails_to_start(f":{port} for {name}:", f"{variable}=0 takes any free one", **{variable: port}, **more)
+        server = self.start(COAP_PORT="-1", HTTP_PORT="-1", COAP_TCP_PORT="-1", TF_COAP_KEYS_FILE=path, COAPS_PORT="-1")
+        self.assertEqual({server.ports[name] for name in ("http", "coap", "coap_tcp", "coaps")}, {None})
+        self.ends_clean(server)
 
     def test_switched_off_they_are_not_even_read(self):
         path = self.file(KEY)
