@@ -1,12 +1,13 @@
-//! The client's side on datagrams, towards one server, one call at a time: what is
-//! asked goes out in as many messages as it needs, and what comes of it comes back
-//! whole, or as an error for people.
+//! The client's side on datagrams ([`Client`]) and on a stream ([`StreamClient`]),
+//! towards one server, one call at a time: what is asked goes out in as many messages
+//! as it needs, and what comes of it comes back whole, or as an error for people.
 //!
 //! Who drives it has the socket, the clock and the randomness: after every
 //! [`Client::call`], [`Client::receive`] and [`Client::expire`] do what
 //! [`Client::poll`] tells, then wait for a datagram or [`Client::deadline`].
 //! Knows no names, no media types and no URIs.
 
+mod stream;
 mod transfer;
 mod transmission;
 
@@ -18,8 +19,11 @@ use bytes::Bytes;
 use crate::block::{BODY_BYTES_MAX, Block};
 use crate::exchange::Response;
 use crate::message::{Code, OptionNumber, Options};
-use transfer::{Next, Transfer};
+use crate::stream::frame::FrameError;
+use transfer::{Next, Portion, Transfer};
 use transmission::{Heard, Transmission};
+
+pub use stream::StreamClient;
 
 /// The client's times and bounds, each with its default.
 #[derive(Clone, Debug)]
@@ -37,6 +41,11 @@ pub struct ClientLimits {
     /// How long the reply to a non-confirmable request may take: NON_LIFETIME.
     /// 145 s.
     pub non_confirmable_within: Duration,
+    /// On a stream, how long the server may take to say what it can. 10 s.
+    pub greeting_within: Duration,
+    /// The longest message that is taken or sent on a stream, in bytes; longer
+    /// bodies come in blocks. 129 KiB: blocks of 128 KiB.
+    pub message_bytes_max: usize,
     /// SZX of the blocks that are sent and asked for, unless the server wants
     /// smaller ones. 6: 1,024 bytes.
     pub exponent: u8,
@@ -56,6 +65,8 @@ impl Default for ClientLimits {
             retransmissions_max: 4,
             reply_within: Duration::from_secs(600),
             non_confirmable_within: Duration::from_secs(145),
+            greeting_within: Duration::from_secs(10),
+            message_bytes_max: 129 << 10,
             exponent: Block::EXPONENT_MAX,
             reply_bytes_max: BODY_BYTES_MAX,
             changes_max: 3,
@@ -120,6 +131,18 @@ pub enum CallError {
     /// The reply is longer than allowed.
     #[error("the reply is longer than {0} bytes, the most that is taken here")]
     ReplyTooLong(usize),
+    /// The stream is no CoAP.
+    #[error("what it sends is not CoAP over TCP: {0}")]
+    NotCoap(FrameError),
+    /// It ended the stream and said why (RFC 8323 section 5.6).
+    #[error("it gives the connection up: {0}")]
+    Aborted(String),
+    /// The stream ended before the reply.
+    #[error("the connection was closed before the reply came")]
+    Closed,
+    /// The server has not said what it can.
+    #[error("it is connected, but did not begin to speak CoAP within {0} s")]
+    NoGreeting(u64),
     /// The reply changed while its blocks were fetched.
     #[error("the reply changed while it was fetched block by block; call again")]
     Changed,
@@ -189,7 +212,8 @@ impl Client {
             return;
         }
         let tag = self.transmission.number();
-        self.transfer = Some(Transfer::new(&self.limits, call, tag));
+        let portion = Portion::block(self.limits.exponent);
+        self.transfer = Some(Transfer::new(&self.limits, call, portion, tag));
         self.send(now);
     }
 

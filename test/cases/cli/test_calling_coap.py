@@ -114,7 +114,7 @@ class Calling(CommandLine, Case):
             (["--path", "/" + "x" * 256], "255"),
             (["--gateway", "http://localhost:1"], "coap://localhost:5683"),
             (["--gateway", "coaps://localhost"], "coap-client"),
-            (["--gateway", "coap+tcp://localhost"], "coap-client"),
+            (["--gateway", "coaps+tcp://localhost"], "coap-client"),
             (["--gateway", "coap://localhost/x"], "--gateway"),
         ):
             with self.subTest(arguments=arguments):
@@ -171,6 +171,23 @@ class Refusals(CommandLine, OwnServerCase):
         self.fails(1, "call", "x", "--coap", words=["CoAP endpoint", "off"])
 
 
+class OverTcp(CommandLine, OwnServerCase):
+    def test_bodies_of_all_sizes_both_ways(self):
+        self.start(COAP_TCP_PORT="0")
+        name = self.python(TELLS)
+        call = ["call", name, "--gateway", self.server.coap_tcp, "--path"]
+        for size in (1, 1024, 20_000, 131_072, 1_000_000):
+            body = os.urandom(size)
+            done = self.tinyfaas(*call, "/echo", "--data-file", "-", stdin=body)
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            self.assertTrue(done.stdout == body, f"{len(done.stdout)} other bytes of {size}")
+        told = json.loads(self.succeeds(*call, "/slow", "--async", "--wait", "-d", "in"))
+        self.assertEqual(told["input"], "in")
+        done = self.tinyfaas(*call, "/status?404")
+        self.assertEqual(done.returncode, 4)
+        self.fails(4, "call", "nobody-has-this", "--gateway", self.server.coap_tcp)
+
+
 class OthersServer(CommandLine, Case):
     """libcoap's example server, which knows nothing of functions."""
 
@@ -186,9 +203,12 @@ class OthersServer(CommandLine, Case):
         self.addCleanup(server.wait)
         self.addCleanup(server.kill)
         port = self.eventually(
-            lambda: re.search(r"created UDP +endpoint 127\.0\.0\.1:(\d+)", output.read_text()), what="a port",
+            lambda: re.search(r"created UDP +endpoint 127\.0\.0\.1:(\d+)\n(?s:.*)TCP.*\n", output.read_text()),
+            what="its ports",
         )
         self.place = f"coap://127.0.0.1:{port[1]}"
+        port = re.search(r"created TCP +endpoint 127\.0\.0\.1:(\d+)", output.read_text())
+        self.over_tcp = port and f"coap+tcp://127.0.0.1:{port[1]}"
 
     def ask(self, *arguments, **more):
         # Nobody else need be there.
@@ -227,6 +247,18 @@ class OthersServer(CommandLine, Case):
         told = json.loads(self.asked("example_data", "--json"))
         self.assertEqual((told["body"], told["options"]["Content-Format"]), ("{}", [50]))
 
+    def test_over_tcp(self):
+        self.serve()
+        self.place = self.over_tcp
+        self.assertRegex(self.asked("time"), rb"^\w{3} \d\d \d\d:\d\d:\d\d$")
+        self.assertEqual(self.asked("async", "--path", "?2"), b"done")
+        for size in (1, 1024, 1025, 10_000, 1_000_000):
+            body = os.urandom(size)
+            self.asked("example_data", "-X", "PUT", "--data-file", "-", stdin=body)
+            got = self.asked("example_data")
+            self.assertTrue(got == body, f"{len(got)} other bytes of {size}")
+        self.assertEqual(self.ask("nothing").returncode, 4)
+
     def test_a_reply_that_comes_later(self):
         self.serve()
         self.assertEqual(self.asked("async", "--path", "?2"), b"done")
@@ -243,7 +275,7 @@ class OthersServer(CommandLine, Case):
         self.serve()
         self.asked("time")
         self.place = "coap://127.0.0.1:1"
-        for place in (self.place, "coap://localhost:1"):
+        for place in (self.place, "coap://localhost:1", "coap+tcp://localhost:1"):
             self.place = place
             done = self.ask("time")
             self.assertEqual(done.returncode, 3)

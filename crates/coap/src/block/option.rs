@@ -42,7 +42,7 @@ impl Block {
     }
 
     /// Whether this many bytes can be its payload.
-    pub(super) fn fits(self, length: usize) -> bool {
+    pub(crate) fn fits(self, length: usize) -> bool {
         match (self.exponent, self.more) {
             (Block::BERT, true) => length > 0 && length.is_multiple_of(self.size()),
             (Block::BERT, false) => true,
@@ -52,7 +52,7 @@ impl Block {
     }
 
     /// The block of this size that begins there in the body, in bytes.
-    pub(super) fn at(offset: usize, more: bool, exponent: u8) -> Block {
+    pub(crate) fn at(offset: usize, more: bool, exponent: u8) -> Block {
         Block { number: (offset >> bits(exponent)) as u32, more, exponent }
     }
 

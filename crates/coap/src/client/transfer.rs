@@ -25,6 +25,31 @@ pub(super) enum Next {
     Failed(CallError),
 }
 
+/// What one message carries of a body, either way.
+#[derive(Clone, Copy)]
+pub(super) struct Portion {
+    /// SZX of blocks.
+    pub(super) exponent: u8,
+    /// What is sent at a time, in bytes: the size of a block, or of several on a
+    /// stream. What is no longer goes in no block.
+    pub(super) bytes: usize,
+}
+
+impl Portion {
+    /// A block of this SZX.
+    pub(super) fn block(exponent: u8) -> Portion {
+        let exponent = exponent.min(Block::EXPONENT_MAX);
+        Portion { exponent, bytes: 16 << exponent }
+    }
+
+    /// Makes it no larger than a block of this SZX.
+    fn shrink(&mut self, exponent: u8) {
+        if exponent < self.exponent {
+            *self = Portion::block(exponent);
+        }
+    }
+}
+
 /// A reply that is being put together.
 struct Reply {
     /// The first block's; its payload is left out.
@@ -41,8 +66,8 @@ pub(super) struct Transfer {
     call: Call,
     /// Tells its blocks from those of a call before it (RFC 9175 section 3).
     tag: [u8; 2],
-    /// SZX of the body's blocks.
-    exponent: u8,
+    /// What is sent of the body at a time.
+    portion: Portion,
     /// SZX that the reply's blocks must not pass.
     reply_exponent: u8,
     reply_bytes_max: usize,
@@ -56,14 +81,13 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    pub(super) fn new(limits: &ClientLimits, call: Call, tag: u64) -> Transfer {
+    pub(super) fn new(limits: &ClientLimits, call: Call, portion: Portion, tag: u64) -> Transfer {
         let [.., high, low] = tag.to_be_bytes();
-        let exponent = limits.exponent.min(Block::EXPONENT_MAX);
         Transfer {
             call,
             tag: [high, low],
-            exponent,
-            reply_exponent: exponent,
+            reply_exponent: portion.exponent,
+            portion,
             reply_bytes_max: limits.reply_bytes_max.min(BODY_BYTES_MAX),
             changes_left: limits.changes_max,
             uploaded: 0,
@@ -73,17 +97,21 @@ impl Transfer {
         }
     }
 
+    /// Lets the reply's blocks have sizes up to this SZX.
+    pub(super) fn takes_blocks_of(&mut self, exponent: u8) {
+        self.reply_exponent = exponent;
+    }
+
     /// What is to be sent now.
     pub(super) fn request(&self, echo: Option<&[u8]>) -> Request {
         let Call { code, confirmable, wants_reply, .. } = self.call;
         let part = self.part();
-        let in_blocks = self.call.payload.len() > 16 << self.exponent;
+        let in_blocks = self.call.payload.len() > self.portion.bytes;
         let mut options = self.call.options.edit();
         let mut has_response = true;
         let mut payload = Bytes::new();
         if let Some(reply) = &self.reply {
-            let number = (reply.body.len() >> (4 + reply.exponent)) as u32;
-            let block = Block { number, more: false, exponent: reply.exponent };
+            let block = Block::at(reply.body.len(), false, reply.exponent);
             options.push_uint(OptionNumber::BLOCK2, block.to_uint());
         } else {
             let last = part.end == self.call.payload.len();
@@ -92,8 +120,7 @@ impl Transfer {
                 options.push_uint(OptionNumber::BLOCK2, block.to_uint());
             }
             if in_blocks {
-                let number = (part.start >> (4 + self.exponent)) as u32;
-                let block = Block { number, more: !last, exponent: self.exponent };
+                let block = Block::at(part.start, !last, self.portion.exponent);
                 options.push_uint(OptionNumber::BLOCK1, block.to_uint());
                 if part.start == 0 {
                     options.push_uint(OptionNumber::SIZE1, self.call.payload.len() as u32);
@@ -128,7 +155,7 @@ impl Transfer {
         if self.reply.is_some() {
             return self.later_block(message);
         }
-        let block = match block(&message, OptionNumber::BLOCK1) {
+        let block = match self.block(&message, OptionNumber::BLOCK1) {
             Ok(block) => block,
             Err(error) => return Next::Failed(error),
         };
@@ -147,8 +174,10 @@ impl Transfer {
                 Next::Send
             }
             // It wants smaller blocks (RFC 7959 section 2.9.3).
-            (Code::REQUEST_ENTITY_TOO_LARGE, Some(block)) if block.exponent < self.exponent => {
-                self.exponent = block.exponent;
+            (Code::REQUEST_ENTITY_TOO_LARGE, Some(block))
+                if block.exponent < self.portion.exponent =>
+            {
+                self.portion.shrink(block.exponent);
                 self.begin_anew();
                 Next::Send
             }
@@ -171,16 +200,26 @@ impl Transfer {
         }
     }
 
+    /// A block option; the size of streams is for them alone.
+    fn block(&self, message: &Message, number: OptionNumber) -> Result<Option<Block>, CallError> {
+        let Some(value) = message.options.get(number) else {
+            return Ok(None);
+        };
+        let largest = self.reply_exponent.max(Block::EXPONENT_MAX);
+        let block = Block::read(value).filter(|block| block.exponent <= largest);
+        block.map(Some).ok_or(CallError::Block("a block option cannot be read"))
+    }
+
     /// The part of the body that is sent now.
     fn part(&self) -> std::ops::Range<usize> {
-        let end = self.call.payload.len().min(self.uploaded + (16 << self.exponent));
+        let end = self.call.payload.len().min(self.uploaded + self.portion.bytes);
         self.uploaded..end
     }
 
     /// The server has taken a part, and may want the next ones smaller.
     fn taken(&mut self, block: Block) -> Next {
         self.uploaded = self.part().end;
-        self.exponent = self.exponent.min(block.exponent);
+        self.portion.shrink(block.exponent);
         Next::Send
     }
 
@@ -193,7 +232,7 @@ impl Transfer {
 
     /// A response to the whole request: the reply, or its first block.
     fn first_block(&mut self, message: Message) -> Next {
-        let block = match block(&message, OptionNumber::BLOCK2) {
+        let block = match self.block(&message, OptionNumber::BLOCK2) {
             Ok(Some(block)) => block,
             Ok(None) => return Next::Ended(response(message)),
             Err(error) => return Next::Failed(error),
@@ -213,7 +252,7 @@ impl Transfer {
     }
 
     fn later_block(&mut self, message: Message) -> Next {
-        let block = match block(&message, OptionNumber::BLOCK2) {
+        let block = match self.block(&message, OptionNumber::BLOCK2) {
             Ok(block) => block,
             Err(error) => return Next::Failed(error),
         };
@@ -254,7 +293,7 @@ impl Transfer {
         let Some(reply) = &mut self.reply else {
             return Next::Failed(CallError::Changed);
         };
-        if payload.len() > block.size() || (block.more && payload.len() != block.size()) {
+        if !block.fits(payload.len()) {
             return Next::Failed(CallError::Block("its payload has another size than its block"));
         }
         let bytes = reply.body.len() + payload.len();
@@ -278,17 +317,6 @@ fn response(message: Message) -> Response {
         options.remove(number);
     }
     Response { code: message.code, options: options.build(), payload: message.payload }
-}
-
-fn block(message: &Message, number: OptionNumber) -> Result<Option<Block>, CallError> {
-    let Some(value) = message.options.get(number) else {
-        return Ok(None);
-    };
-    let block = Block::read(value)
-        // Beyond is what only streams carry.
-        .filter(|block| block.exponent <= Block::EXPONENT_MAX)
-        .ok_or(CallError::Block("a block option cannot be read"))?;
-    Ok(Some(block))
 }
 
 fn etag(message: &Message) -> Option<Bytes> {

@@ -16,7 +16,7 @@ pub struct StreamOutput {
 }
 
 impl StreamOutput {
-    pub(super) fn push(&mut self, frame: Frame) {
+    pub(crate) fn push(&mut self, frame: Frame) {
         for part in [frame.encode_head(), frame.payload] {
             if !part.is_empty() {
                 self.bytes += part.len();

@@ -39,16 +39,16 @@ pub const MESSAGE_BYTES_MIN: usize = 64;
 
 /// What a peer has told of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Capabilities {
+pub(crate) struct Capabilities {
     /// The longest message that it takes, in bytes.
-    pub(super) message_bytes_max: usize,
+    pub(crate) message_bytes_max: usize,
     /// Whether it says that it knows blocks.
-    pub(super) block_wise: bool,
+    pub(crate) block_wise: bool,
 }
 
 /// An option of a signal that keeps a stream from going on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum BadOption {
+pub(crate) enum BadOption {
     #[error("the critical option {0} of a signal is not known")]
     Unknown(OptionNumber),
     #[error(
@@ -68,13 +68,13 @@ impl BadOption {
 
 impl Capabilities {
     /// Before a peer has told anything.
-    pub(super) const BASE: Capabilities =
+    pub(crate) const BASE: Capabilities =
         Capabilities { message_bytes_max: BASE_MESSAGE_BYTES, block_wise: false };
 
     /// Takes what a CSM tells; what it does not tell stays as it was. Values of a
     /// length that they must not have are ignored, as all that is elective and not
     /// understood (RFC 7252 section 5.4.3).
-    pub(super) fn learn(&mut self, options: &Options) -> Result<(), BadOption> {
+    pub(crate) fn learn(&mut self, options: &Options) -> Result<(), BadOption> {
         if let Some(bytes) = options.get(MAX_MESSAGE_SIZE).and_then(uint) {
             self.message_bytes_max = bytes as usize;
             if self.message_bytes_max < MESSAGE_BYTES_MIN {
@@ -86,14 +86,14 @@ impl Capabilities {
     }
 
     /// Whether it takes BERT blocks unasked.
-    pub(super) fn bert(self) -> bool {
+    pub(crate) fn bert(self) -> bool {
         self.block_wise && self.message_bytes_max > BASE_MESSAGE_BYTES
     }
 }
 
 /// Looks for options of a signal that must be known and are not. No RFC defines a
 /// critical one so far.
-pub(super) fn check(options: &Options) -> Result<(), BadOption> {
+pub(crate) fn check(options: &Options) -> Result<(), BadOption> {
     match options.iter().find(|(number, _)| number.is_critical()) {
         Some((number, _)) => Err(BadOption::Unknown(number)),
         None => Ok(()),
@@ -101,7 +101,7 @@ pub(super) fn check(options: &Options) -> Result<(), BadOption> {
 }
 
 /// What this end tells of itself.
-pub(super) fn capabilities(message_bytes_max: usize) -> Frame {
+pub(crate) fn capabilities(message_bytes_max: usize) -> Frame {
     let mut options = OptionsBuilder::new();
     options.push_uint(MAX_MESSAGE_SIZE, u32::try_from(message_bytes_max).unwrap_or(u32::MAX));
     options.push(BLOCK_WISE_TRANSFER, &[]).expect("it is short");
@@ -109,7 +109,7 @@ pub(super) fn capabilities(message_bytes_max: usize) -> Frame {
 }
 
 /// The answer to a Ping with this token.
-pub(super) fn pong(token: Token, custody: bool) -> Frame {
+pub(crate) fn pong(token: Token, custody: bool) -> Frame {
     let mut options = OptionsBuilder::new();
     if custody {
         options.push(CUSTODY, &[]).expect("it is short");
@@ -118,12 +118,12 @@ pub(super) fn pong(token: Token, custody: bool) -> Frame {
 }
 
 /// An Abort that says why, for people.
-pub(super) fn abort(why: Bytes) -> Frame {
+pub(crate) fn abort(why: Bytes) -> Frame {
     Frame { payload: why, ..Frame::new(ABORT) }
 }
 
 /// The Abort that answers an option.
-pub(super) fn abort_for(signal: Code, bad: BadOption) -> Frame {
+pub(crate) fn abort_for(signal: Code, bad: BadOption) -> Frame {
     let mut options = OptionsBuilder::new();
     if signal == CSM {
         options.push_uint(BAD_CSM_OPTION, u32::from(bad.number().0));

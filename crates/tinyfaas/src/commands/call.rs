@@ -40,7 +40,8 @@ The gateway is asked for at the server's host, at the port that the server tells
 Over CoAP a code of 2 is a success; of the headers, Content-Type, Accept, ETag,
 If-Match and If-None-Match can be sent; a body has at most 4 MiB. What is lost on
 the way is sent again, which takes up to a minute and a half before it is given up;
-with --non nothing is, and with --async and without --wait nothing comes back.";
+with --non nothing is, and with --async and without --wait nothing comes back.
+With --gateway coap+tcp://HOST:PORT it is CoAP over TCP, where nothing is lost.";
 
 pub(super) fn command() -> Command {
     Command::new(NAME)
@@ -73,10 +74,9 @@ pub(super) fn command() -> Command {
                 .help("over CoAP: send once, non-confirmably"),
         )
         .arg(
-            Arg::new("gateway")
-                .long("gateway")
-                .value_name("URL")
-                .help("the endpoint, http:// or coap:// [default: asked of the server]"),
+            Arg::new("gateway").long("gateway").value_name("URL").help(
+                "the endpoint, http://, coap:// or coap+tcp:// [default: asked of the server]",
+            ),
         )
         .arg(server_flag())
         .arg(super::json_flag("print status, headers and body as JSON"))

@@ -5,6 +5,7 @@
 //! and what is printed `coap/reply.rs`.
 
 mod channel;
+mod connection;
 mod place;
 mod reply;
 mod request;

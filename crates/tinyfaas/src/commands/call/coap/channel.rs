@@ -1,7 +1,8 @@
-//! The socket to a CoAP server.
+//! The way to a CoAP server: a socket for datagrams, or a connection.
 //!
-//! Owns finding an address of the server that answers, and carrying datagrams and
-//! time to the state machine that does the rest. Must not know what is called.
+//! Owns finding an address of the server that answers, carrying datagrams and time
+//! to the state machine that does the rest, and what its errors mean to a user. A
+//! connection's bytes are carried by `connection.rs`. Must not know what is called.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +15,8 @@ use tinyfaas_coap::message::{Kind, Message, MessageId};
 use tokio::net::UdpSocket;
 use tokio::time::{sleep_until, timeout};
 
-use super::place::Place;
+use super::connection::Connection;
+use super::place::{Place, Transport};
 use crate::failure::{Code, Failure};
 
 /// How many addresses of a name are tried.
@@ -24,25 +26,58 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long each address has to answer a ping, where there are several.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The way to one server.
+pub(super) enum Channel {
+    /// Over UDP.
+    Datagrams(Box<Datagrams>),
+    /// Over TCP.
+    Connection(Box<Connection>),
+}
+
+impl Channel {
+    /// Finds the server.
+    ///
+    /// # Errors
+    /// Where the name has no address, or no address can be reached.
+    pub(super) async fn open(place: Place) -> Result<Self, Failure> {
+        Ok(match place.transport() {
+            Transport::Udp => Self::Datagrams(Box::new(Datagrams::open(place).await?)),
+            Transport::Tcp => Self::Connection(Box::new(Connection::open(place).await?)),
+        })
+    }
+
+    /// Makes a call. `told` hears how far it is. None: no reply was wanted.
+    ///
+    /// # Errors
+    /// Where no reply comes, or one that cannot be understood.
+    pub(super) async fn call(
+        &mut self,
+        call: Call,
+        told: impl Fn(&Progress),
+    ) -> Result<Option<Response>, Failure> {
+        match self {
+            Self::Datagrams(datagrams) => datagrams.call(call, told).await,
+            Self::Connection(connection) => connection.call(call, told).await,
+        }
+    }
+}
+
 /// A socket that speaks to one server.
-pub(super) struct Channel {
+pub(super) struct Datagrams {
     socket: UdpSocket,
     client: Client,
     place: Place,
     buffer: Vec<u8>,
 }
 
-impl Channel {
-    /// Finds the server. Where its name has several addresses, the first one is
+impl Datagrams {
+    /// Where the server's name has several addresses, the first one is
     /// taken that answers a ping: a call is never sent to two of them, where it
     /// would run twice.
-    ///
-    /// # Errors
-    /// Where the name has no address, or no address can be reached.
-    pub(super) async fn open(place: Place) -> Result<Self, Failure> {
+    async fn open(place: Place) -> Result<Self, Failure> {
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         let addresses = addresses(&place).await?;
-        let mut silent = None;
+        let mut found = None;
         let mut refused = None;
         for address in &addresses {
             let socket = match connect(*address).await {
@@ -53,23 +88,23 @@ impl Channel {
                 }
             };
             if addresses.len() == 1 {
-                silent = Some(socket);
+                found = Some(socket);
                 break;
             }
             match timeout(PING_TIMEOUT, ping(&socket, &mut buffer)).await {
                 Ok(Ok(())) => {
-                    silent = Some(socket);
+                    found = Some(socket);
                     break;
                 }
                 Ok(Err(error)) => {
                     refused.get_or_insert(error);
                 }
                 Err(_) => {
-                    silent.get_or_insert(socket);
+                    found.get_or_insert(socket);
                 }
             }
         }
-        match (silent, refused) {
+        match (found, refused) {
             (Some(socket), _) => {
                 let client = Client::new(ClientLimits::default(), secret()?);
                 Ok(Self { socket, client, place, buffer })
@@ -79,11 +114,7 @@ impl Channel {
         }
     }
 
-    /// Makes a call. `told` hears how far it is. None: no reply was wanted.
-    ///
-    /// # Errors
-    /// Where no reply comes, or one that cannot be understood.
-    pub(super) async fn call(
+    async fn call(
         &mut self,
         call: Call,
         told: impl Fn(&Progress),
@@ -139,7 +170,7 @@ impl Channel {
 }
 
 /// All addresses of the host, in the order in which the system prefers them.
-async fn addresses(place: &Place) -> Result<Vec<SocketAddr>, Failure> {
+pub(super) async fn addresses(place: &Place) -> Result<Vec<SocketAddr>, Failure> {
     let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(place.host_and_port())).await;
     match found {
         Ok(Ok(found)) => {
@@ -174,29 +205,36 @@ async fn ping(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<()> {
     socket.recv(buffer).await.map(drop)
 }
 
-fn secret() -> Result<u128, Failure> {
+pub(super) fn secret() -> Result<u128, Failure> {
     let mut secret = [0; 16];
     getrandom::fill(&mut secret)
         .map_err(|error| Failure::failed(format!("the system gives no random bytes: {error}")))?;
     Ok(u128::from_ne_bytes(secret))
 }
 
-fn no_address(place: &Place, why: &str) -> Failure {
+pub(super) fn no_address(place: &Place, why: &str) -> Failure {
     let (host, _) = place.host_and_port();
     Failure::new(Code::Unreachable, format!("{host} cannot be found: {why}"))
 }
 
-fn unreachable(place: &Place, error: &io::Error) -> Failure {
+pub(super) fn unreachable(place: &Place, error: &io::Error) -> Failure {
     let why = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "nobody listens on that UDP port".to_owned(),
+        io::ErrorKind::ConnectionRefused => match place.transport() {
+            Transport::Udp => "nobody listens on that UDP port".to_owned(),
+            Transport::Tcp => "nobody listens on that TCP port".to_owned(),
+        },
         _ => error.to_string(),
     };
+    let variables = match place.transport() {
+        Transport::Udp => "COAP_PORT, COAP_ADDRESS",
+        Transport::Tcp => "COAP_TCP_PORT, COAP_TCP_ADDRESS",
+    };
     Failure::new(Code::Unreachable, format!("no server answers at {place}: {why}"))
-        .tip("is it running, and is its CoAP endpoint on (COAP_PORT, COAP_ADDRESS)?")
+        .tip(format!("is it running, and is its CoAP endpoint on ({variables})?"))
 }
 
 /// What a call that has no reply means to a user.
-fn failure(place: &Place, error: &CallError) -> Failure {
+pub(super) fn failure(place: &Place, error: &CallError) -> Failure {
     let said = |code| Failure::new(code, format!("{place}: {error}"));
     match error {
         CallError::Unanswered { copies: 1, .. } => said(Code::Unreachable)
@@ -207,7 +245,11 @@ fn failure(place: &Place, error: &CallError) -> Failure {
         }
         CallError::NoReply(_) => said(Code::TimedOut)
             .tip("for a call that takes so long: --async, with --wait for its result"),
+        CallError::Closed | CallError::Aborted(_) | CallError::NoGreeting(_) => {
+            said(Code::Unreachable)
+        }
         CallError::Reset
+        | CallError::NotCoap(_)
         | CallError::UnknownOption(_)
         | CallError::FirstBlockOnly(_)
         | CallError::Block(_)

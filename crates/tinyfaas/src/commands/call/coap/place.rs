@@ -12,19 +12,29 @@ pub(super) const PORT: u16 = 5683;
 
 const WANTED: &str = "write something like coap://localhost:5683";
 
+/// How datagrams or bytes get there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// RFC 7252.
+    Udp,
+    /// RFC 8323.
+    Tcp,
+}
+
 /// A CoAP server's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// A name or an address, the latter without brackets.
     host: String,
     port: u16,
+    transport: Transport,
 }
 
 impl Place {
-    /// The server at a host, an IPv6 address with or without brackets.
+    /// The server on UDP at a host, an IPv6 address with or without brackets.
     pub(super) fn new(host: &str, port: u16) -> Self {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        Self { host, port }
+        Self { host, port, transport: Transport::Udp }
     }
 
     /// Whether a text is an address of CoAP's, spoken here or not.
@@ -41,21 +51,17 @@ impl Place {
         let text = text.trim();
         let whole = if text.contains("://") { text.to_owned() } else { format!("coap://{text}") };
         let url = Url::parse(&whole).map_err(|error| format!("{error}; {WANTED}"))?;
-        match url.scheme() {
-            "coap" => {}
-            "coaps" => {
-                return Err("CoAP over DTLS is not spoken by this command; libcoap's client \
-                            speaks it: coap-client -u IDENTITY -k KEY coaps://HOST/NAME"
-                    .to_owned());
-            }
-            scheme @ ("coap+tcp" | "coaps+tcp") => {
+        let transport = match url.scheme() {
+            "coap" => Transport::Udp,
+            "coap+tcp" => Transport::Tcp,
+            scheme @ ("coaps" | "coaps+tcp") => {
                 return Err(format!(
-                    "CoAP over TCP is not spoken by this command; libcoap's client speaks it: \
-                     coap-client {scheme}://HOST/NAME"
+                    "{scheme} is not spoken by this command; libcoap's client speaks it: \
+                     coap-client -u IDENTITY -k KEY {scheme}://HOST/NAME"
                 ));
             }
             scheme => return Err(format!("{scheme} is not CoAP; {WANTED}")),
-        }
+        };
         let host = url.host_str().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| format!("it names no host; {WANTED}"))?;
         let rest = (url.path(), url.query(), url.fragment());
@@ -65,7 +71,12 @@ impl Place {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(format!("CoAP knows no user and no password in a URL; {WANTED}"));
         }
-        Ok(Self::new(host, url.port().unwrap_or(PORT)))
+        Ok(Self { transport, ..Self::new(host, url.port().unwrap_or(PORT)) })
+    }
+
+    /// How it is spoken to.
+    pub(super) fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// Name or address of the host, and its port.
@@ -82,10 +93,14 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.transport {
+            Transport::Udp => "coap",
+            Transport::Tcp => "coap+tcp",
+        };
         if self.host.contains(':') {
-            write!(f, "coap://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "coap://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
@@ -106,6 +121,7 @@ mod tests {
         check("board:70", "coap://board:70", Some("board"));
         check("coap://10.0.0.1", "coap://10.0.0.1:5683", None);
         check("[::1]:9", "coap://[::1]:9", None);
+        check("coap+tcp://[::1]", "coap+tcp://[::1]:5683", None);
         assert_eq!(Place::new("[::1]", 5).to_string(), "coap://[::1]:5");
     }
 
@@ -116,7 +132,7 @@ mod tests {
             ("coap://", "host"),
             ("http://x", "http is not CoAP"),
             ("coaps://x", "coaps://"),
-            ("coap+tcp://x", "coap+tcp://"),
+            ("coaps+tcp://x", "coaps+tcp://"),
             ("coap://x/fn", "must end"),
             ("coap://x?y", "must end"),
             ("coap://ada:secret@x", "password"),
