@@ -166,6 +166,11 @@ class Refusals(CommandLine, OwnServerCase):
         self.fails(7, "call", name, "--coap")
         self.fails(7, "call", name, "--coap", "--async", "--wait")
 
+    def test_a_result_that_is_long_in_coming(self):
+        self.start(TF_ASYNC_WAIT_MAX="100ms")
+        name = self.script("#!/bin/sh\nsleep 1.5\ncat\n")
+        self.assertEqual(self.succeeds("call", name, "--coap", "--async", "--wait", "-d", "in"), "in")
+
     def test_an_endpoint_that_is_off(self):
         self.start(COAP_PORT="-1")
         self.fails(1, "call", "x", "--coap", words=["CoAP endpoint", "off"])
