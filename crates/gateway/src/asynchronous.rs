@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tinyfaas_model::{
-    CallId, CallOutcome, CallPage, CallQuery, CallRecord, CallRegistry, CallState, Cancelling,
-    Invocation, InvokeError, Moment,
+    CallId, CallOutcome, CallPage, CallQuery, CallRecord, CallRegistry, CallResult, CallState,
+    Cancelling, Invocation, InvokeError, Moment,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -307,6 +307,16 @@ impl Drop for Over {
         if quiet {
             self.calls.quiet.notify_waiters();
         }
+    }
+}
+
+/// Why nothing is kept of a call that has ended, in words for who asks for it.
+pub(crate) fn no_result(record: &CallRecord) -> &'static str {
+    match (record.state, record.result) {
+        (CallState::Cancelled, _) => "the call was cancelled",
+        (CallState::Lost, _) => "the server gave the call up",
+        (_, CallResult::TooLarge) => "the function's reply was too large to keep",
+        _ => "the function's reply made room for younger ones",
     }
 }
 

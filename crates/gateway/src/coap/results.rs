@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use tinyfaas_coap::exchange::Response;
 use tinyfaas_coap::message::{Code, Message, OptionNumber};
-use tinyfaas_model::{
-    CallId, CallRecord, CallRegistry, CallResult, CallState, Cancelling, parse_duration,
-};
+use tinyfaas_model::{CallId, CallRecord, CallRegistry, Cancelling, parse_duration};
 use tokio::time::Instant;
 
 use super::answer::{Answer, Reply, now_error};
@@ -19,7 +17,7 @@ use super::error::{self, AskError, CallError, Refused};
 use super::observing::{self, Observing};
 use super::request::{self, Terms};
 use super::{Coap, response};
-use crate::asynchronous::Outcome;
+use crate::asynchronous::{Outcome, no_result};
 use crate::dispatch::{deadline, now};
 use crate::held::HeldBytes;
 
@@ -123,14 +121,5 @@ async fn ended(coap: &Coap, record: &CallRecord, terms: &Terms) -> Result<Respon
         }
         None if !record.state.has_ended() => Err(AskError::NotEnded(record.state).into()),
         None => Err(AskError::NoResult(no_result(record)).into()),
-    }
-}
-
-fn no_result(record: &CallRecord) -> &'static str {
-    match (record.state, record.result) {
-        (CallState::Cancelled, _) => "the call was cancelled",
-        (CallState::Lost, _) => "the server gave the call up",
-        (_, CallResult::TooLarge) => "the function's reply was too large to keep",
-        _ => "the function's reply made room for younger ones",
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::Http;
 use super::error::{AskError, CallError, seconds};
 use super::reply::{self, Deadline};
-use crate::asynchronous::Outcome;
+use crate::asynchronous::{Outcome, no_result};
 use crate::dispatch::{deadline, now};
 
 /// Where a function's name stands otherwise: none starts with a dot.
@@ -214,15 +214,6 @@ async fn result(
         }
         None if !record.state.has_ended() => Err(AskError::NotEnded(record.state).into()),
         None => Err(AskError::NoResult(no_result(record)).into()),
-    }
-}
-
-fn no_result(record: &CallRecord) -> &'static str {
-    match (record.state, record.result) {
-        (CallState::Cancelled, _) => "the call was cancelled",
-        (CallState::Lost, _) => "the server gave the call up",
-        (_, CallResult::TooLarge) => "the function's reply was too large to keep",
-        _ => "the function's reply made room for younger ones",
     }
 }
 
