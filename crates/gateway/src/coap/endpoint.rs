@@ -13,13 +13,13 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable, Aborted};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tinyfaas_coap::Peer;
 use tinyfaas_coap::exchange::{CallId, Output, Response};
 use tinyfaas_coap::server::{Owed, Server};
@@ -44,7 +44,32 @@ const TURN: usize = 32;
 /// How often it is told, while it lasts, that a socket cannot be read.
 const TROUBLE_TOLD_EVERY: Duration = Duration::from_secs(60);
 
-type Call = Pin<Box<dyn Future<Output = (Owed, Result<Reply, Aborted>)> + Send>>;
+/// A call that runs, in one allocation with its place among the others.
+struct Call {
+    /// None once it has ended.
+    owed: Option<Owed>,
+    run: Run,
+}
+
+enum Run {
+    /// Of one that is never given up.
+    Plain(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    /// Of one whose endpoint may be forgotten.
+    Abortable(Abortable<Pin<Box<dyn Future<Output = Reply> + Send>>>),
+}
+
+impl Future for Call {
+    type Output = (Owed, Result<Reply, Aborted>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = match &mut self.run {
+            Run::Plain(call) => Ok(ready!(call.as_mut().poll(cx))),
+            Run::Abortable(call) => ready!(call.poll_unpin(cx)),
+        };
+        let owed = self.owed.take().expect("what has ended is polled no more");
+        Poll::Ready((owed, outcome))
+    }
+}
 
 /// The endpoint; a future that ends when the server has stopped.
 pub(super) struct Endpoint {
@@ -222,13 +247,13 @@ impl Endpoint {
     fn start(&mut self, owed: Owed, call: Pin<Box<dyn Future<Output = Reply> + Send>>) {
         // Who has no session is never forgotten while its call runs.
         if owed.peer().session.is_none() {
-            self.calls.push(Box::pin(async move { (owed, Ok(call.await)) }));
+            self.calls.push(Call { owed: Some(owed), run: Run::Plain(call) });
             return;
         }
         let (abort, registration) = AbortHandle::new_pair();
         self.aborts.insert(owed.call(), abort);
-        let call = Abortable::new(call, registration);
-        self.calls.push(Box::pin(async move { (owed, call.await) }));
+        let run = Run::Abortable(Abortable::new(call, registration));
+        self.calls.push(Call { owed: Some(owed), run });
     }
 
     /// Takes a turn of replies. Whether there may be more.
