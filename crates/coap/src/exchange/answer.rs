@@ -73,8 +73,10 @@ impl Exchange {
         }
         if call.confirmable && !acknowledged && !probe {
             let datagram = encode(Kind::Acknowledgement, call.id, call.token, response);
-            self.outputs.push_back(Output::Send(peer, datagram.clone()));
-            return Answer::Whole(datagram);
+            // Sharing would allocate too, and for as long as it is remembered.
+            let remembered = Answer::Whole(Bytes::copy_from_slice(&datagram));
+            self.outputs.push_back(Output::Send(peer, datagram));
+            return remembered;
         }
         if !call.confirmable {
             let id = self.identifiers.next(&peer);
@@ -82,8 +84,9 @@ impl Exchange {
             if let Some(observer) = call.observer {
                 self.notifications.remember(now, peer, id, observer);
             }
-            self.outputs.push_back(Output::Send(peer, datagram.clone()));
-            return Answer::Whole(datagram);
+            let remembered = Answer::Whole(Bytes::copy_from_slice(&datagram));
+            self.outputs.push_back(Output::Send(peer, datagram));
+            return remembered;
         }
         if !acknowledged {
             self.send_empty(Kind::Acknowledgement, peer, call.id);

@@ -102,9 +102,10 @@ impl Seen {
         expires: Instant,
         call: CallId,
     ) {
-        self.forget(print);
         let entry = Entry { peer, id, expires, state: State::Running(call), place: None };
-        self.entries.insert(print, entry);
+        if let Some(before) = self.entries.insert(print, entry) {
+            self.discount(&before);
+        }
     }
 
     /// Remembers how it was answered. What is too old or too much goes, the oldest
@@ -150,9 +151,13 @@ impl Seen {
     }
 
     pub(super) fn forget(&mut self, print: u64) {
-        let Some(entry) = self.entries.remove(&print) else {
-            return;
-        };
+        if let Some(entry) = self.entries.remove(&print) {
+            self.discount(&entry);
+        }
+    }
+
+    /// An entry has gone.
+    fn discount(&mut self, entry: &Entry) {
         if let State::Done(answer) = &entry.state {
             self.bytes -= ENTRY_BYTES + answer.bytes();
         }
