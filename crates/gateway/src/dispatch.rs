@@ -3,20 +3,21 @@
 //! Owns what is the same for every protocol. Must not know any of them, nor
 //! which backend runs a function.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tinyfaas_model::{
     Admission, Body, BodyError, HandlerError, Invocation, InvokeError, Patience, Refusal, Reply,
     Route, Routes, WaitingRoom,
 };
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until, timeout_at};
 
 use crate::config::GatewayConfig;
 use crate::tally::Tally;
@@ -95,34 +96,41 @@ impl Dispatch {
     ///
     /// # Errors
     /// Says why there is no reply.
-    pub(crate) async fn run(
-        &self,
-        tally: &mut Tally,
+    pub(crate) fn run<'a>(
+        &'a self,
+        tally: &'a mut Tally,
         invocation: Invocation,
-    ) -> Result<Reply, InvokeError> {
+    ) -> impl Future<Output = Result<Reply, InvokeError>> + Send + 'a {
         let deadline = invocation.deadline;
         tally.ends_by(deadline);
         let after = tally.route.function.limits.call_deadline;
-        let outcome = within(deadline, pin!(self.try_handlers(tally, invocation))).await;
-        let reply = outcome.unwrap_or(Err(InvokeError::DeadlineExceeded { after }))?;
-        Ok(until_deadline(reply, deadline, after))
+        // Its timer starts once it has to be waited for, and nothing is in it twice,
+        // as arguments of an async function are that it hands on.
+        let within = timeout_at(deadline.into(), self.try_handlers(tally, invocation));
+        within.map(move |outcome| {
+            let reply = outcome.unwrap_or(Err(InvokeError::DeadlineExceeded { after }))?;
+            Ok(until_deadline(reply, deadline, after))
+        })
     }
 
-    async fn try_handlers(
-        &self,
-        tally: &mut Tally,
+    #[expect(clippy::manual_async_fn, reason = "an async function holds its arguments twice")]
+    fn try_handlers<'a>(
+        &'a self,
+        tally: &'a mut Tally,
         mut invocation: Invocation,
-    ) -> Result<Reply, InvokeError> {
-        for _ in 0..self.tries_max {
-            let Admission { handler, place } = self.admit(tally, Patience::Caller).await?;
-            tally.admitted(now());
-            match handler.invoke(invocation, place).await {
-                Ok(reply) => return Ok(reply),
-                Err(HandlerError::Failed(error)) => return Err(error),
-                Err(HandlerError::NotStarted(unseen)) => invocation = *unseen,
+    ) -> impl Future<Output = Result<Reply, InvokeError>> + Send + 'a {
+        async move {
+            for _ in 0..self.tries_max {
+                let Admission { handler, place } = self.admit(tally, Patience::Caller).await?;
+                tally.admitted(now());
+                match handler.invoke(invocation, place).await {
+                    Ok(reply) => return Ok(reply),
+                    Err(HandlerError::Failed(error)) => return Err(error),
+                    Err(HandlerError::NotStarted(unseen)) => invocation = *unseen,
+                }
             }
+            Err(self.nobody_took_it())
         }
-        Err(self.nobody_took_it())
     }
 
     /// Runs a call whose caller was told that it is accepted. It waits as long
@@ -144,14 +152,14 @@ impl Dispatch {
             let deadline = deadline(admitted, after);
             tally.ends_by(deadline);
             invocation.deadline = deadline;
-            match within(deadline, handler.invoke(invocation, place).as_mut()).await {
-                Some(Ok(reply)) => return Ok(until_deadline(reply, deadline, after)),
-                Some(Err(HandlerError::Failed(error))) => return Err(error),
-                Some(Err(HandlerError::NotStarted(unseen))) => {
+            match timeout_at(deadline.into(), handler.invoke(invocation, place)).await {
+                Ok(Ok(reply)) => return Ok(until_deadline(reply, deadline, after)),
+                Ok(Err(HandlerError::Failed(error))) => return Err(error),
+                Ok(Err(HandlerError::NotStarted(unseen))) => {
                     invocation = *unseen;
                     progress(Progress::PutBack);
                 }
-                None => return Err(InvokeError::DeadlineExceeded { after }),
+                Err(_) => return Err(InvokeError::DeadlineExceeded { after }),
             }
         }
         Err(self.nobody_took_it())
@@ -204,28 +212,6 @@ impl Dispatch {
             retry_after: self.retry_after,
         }
     }
-}
-
-/// What the future gives, or None where the deadline comes first. The future is
-/// not moved, and there is no timer until it has to be waited for.
-async fn within<F: Future + ?Sized>(
-    deadline: Instant,
-    mut future: Pin<&mut F>,
-) -> Option<F::Output> {
-    let mut timer = pin!(None::<Sleep>);
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        if timer.is_none() {
-            timer.set(Some(sleep_until(deadline.into())));
-        }
-        match timer.as_mut().as_pin_mut() {
-            Some(timer) => timer.poll(cx).map(|()| None),
-            None => Poll::Pending,
-        }
-    })
-    .await
 }
 
 /// The time now, on the clock that timers follow.

@@ -75,7 +75,8 @@ pub(super) struct Terms {
 /// Where it can be none of a function.
 pub(super) fn read(message: &Message) -> Result<Asked, Refused> {
     let method = method(message.code).ok_or(Refused::BadMethod)?;
-    let mut headers = HeaderMap::with_capacity(8);
+    // As many as most have; the next size is twice as large.
+    let mut headers = HeaderMap::with_capacity(6);
     let mut whole = String::with_capacity(64);
     let mut query = false;
     let mut later = false;

@@ -36,11 +36,27 @@ pub(super) async fn respond(
     bytes_max: usize,
 ) -> Result<Response, CallError> {
     let Reply { status, failed, headers, body } = reply;
-    let payload = read(body, held, bytes_max).await?;
+    let payload = match body {
+        // A stream's place is its own: most replies are whole.
+        Body::Stream(_) => Box::pin(read(body, held, bytes_max)).await?,
+        Body::Full(bytes) => whole(bytes, held, bytes_max)?,
+        Body::Empty => Bytes::new(),
+    };
     if failed {
         return Ok(diagnosis(Code::INTERNAL_SERVER_ERROR, payload));
     }
     convert(status, &headers, payload, terms)
+}
+
+/// A body that is here already.
+fn whole(bytes: Bytes, held: &mut Share, bytes_max: usize) -> Result<Bytes, CallError> {
+    if bytes.len() > bytes_max {
+        return Err(ReplyError::TooLarge { limit_bytes: bytes_max }.into());
+    }
+    if !held.grow(bytes.len()) {
+        return Err(ReplyError::NoRoom.into());
+    }
+    Ok(bytes)
 }
 
 /// Reads a body to its end.

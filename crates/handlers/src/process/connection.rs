@@ -40,6 +40,9 @@ const READ_BYTES: usize = 32 << 10;
 /// With less room than this left in the buffer, a new one is taken.
 const READ_BYTES_MIN: usize = 4 << 10;
 
+/// What malloc hands out from a thread's own list; a call's future should fit.
+const QUICKLY_ALLOCATED_BYTES: usize = 1024;
+
 /// A worker that is ready, behind its socket.
 pub(super) struct Connection {
     id: HandlerId,
@@ -268,7 +271,9 @@ impl Handler for Connection {
         invocation: Invocation,
         place: Place,
     ) -> BoxFuture<'static, Result<Reply, HandlerError>> {
-        Box::pin(self.call(invocation, place))
+        let call = self.call(invocation, place);
+        debug_assert!(size_of_val(&call) <= QUICKLY_ALLOCATED_BYTES, "{}", size_of_val(&call));
+        Box::pin(call)
     }
 }
 

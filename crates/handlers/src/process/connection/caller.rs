@@ -16,54 +16,58 @@ use super::upload::{Credit, Parts, Upload};
 use crate::wire::{self, CallHead, Flags};
 
 impl Connection {
-    /// Runs one call; see [`tinyfaas_model::Handler::invoke`].
-    pub(super) async fn call(
+    /// Runs one call; see [`tinyfaas_model::Handler::invoke`]. Each call's future is
+    /// allocated, and quickly so as long as it stays small.
+    #[expect(clippy::manual_async_fn, reason = "an async function holds its arguments twice")]
+    pub(super) fn call(
         self: Arc<Self>,
         mut invocation: Invocation,
         place: Place,
-    ) -> Result<Reply, HandlerError> {
-        let parts = Parts::of(std::mem::take(&mut invocation.body))
-            .await
-            .map_err(|error| HandlerError::Failed(error.into()))?;
-        let credit = parts.rest.is_some().then(|| Credit::after(parts.first.len()));
-        let (answer, answered) = oneshot::channel();
-        let due = Due { deadline: invocation.deadline, grace: self.grace };
-        let opened = self.calls.lock().open(place, due, answer, credit.clone());
-        let Ok(Opened { number, tell_watch }) = opened else {
-            invocation.body = parts.whole();
-            return Err(HandlerError::NotStarted(Box::new(invocation)));
-        };
-        if tell_watch {
-            self.look.notify_one();
-        }
-        let deadline = invocation.deadline;
-        let mut caller = Caller { connection: self, number, deadline, answered: false };
-        let position = caller.send_call(&invocation, &parts)?;
-        let mut upload = None;
-        let answer = match (parts.rest, credit) {
-            (Some(rest), Some(credit)) => {
-                let upload = upload.insert(Upload::new(rest, credit, position));
-                caller.wait_while_uploading(upload, answered).await?
+    ) -> impl Future<Output = Result<Reply, HandlerError>> + Send {
+        async move {
+            let parts = Parts::of(std::mem::take(&mut invocation.body))
+                .await
+                .map_err(|error| HandlerError::Failed(error.into()))?;
+            let credit = parts.rest.is_some().then(|| Credit::after(parts.first.len()));
+            let (answer, answered) = oneshot::channel();
+            let due = Due { deadline: invocation.deadline, grace: self.grace };
+            let opened = self.calls.lock().open(place, due, answer, credit.clone());
+            let Ok(Opened { number, tell_watch }) = opened else {
+                invocation.body = parts.whole();
+                return Err(HandlerError::NotStarted(Box::new(invocation)));
+            };
+            if tell_watch {
+                self.look.notify_one();
             }
-            _ => caller.wait(answered).await,
-        };
-        match answer {
-            Ok(reply) => {
-                if let Some(upload) = upload.filter(|upload| !upload.is_done()) {
-                    caller.upload_beside(upload);
+            let deadline = invocation.deadline;
+            let mut caller = Caller { connection: self, number, deadline, answered: false };
+            let position = caller.send_call(&invocation, &parts)?;
+            let mut upload = None;
+            let answer = match (parts.rest, credit) {
+                (Some(rest), Some(credit)) => {
+                    let upload = upload.insert(Upload::new(rest, credit, position));
+                    Box::pin(caller.wait_while_uploading(upload, answered)).await?
                 }
-                Ok(reply)
-            }
-            Err(CallEnd::Broken(how)) => {
-                Err(HandlerError::Failed(InvokeError::ReplyBroken { how }))
-            }
-            Err(CallEnd::Gone(how)) if caller.connection.outbox.may_have_written(position) => {
-                Err(HandlerError::Failed(InvokeError::Crashed { how }))
-            }
-            Err(CallEnd::Gone(_)) => {
-                let rest = upload.map(Upload::into_rest);
-                invocation.body = Parts { first: parts.first, rest }.whole();
-                Err(HandlerError::NotStarted(Box::new(invocation)))
+                _ => caller.wait(answered).await,
+            };
+            match answer {
+                Ok(reply) => {
+                    if let Some(upload) = upload.filter(|upload| !upload.is_done()) {
+                        caller.upload_beside(upload);
+                    }
+                    Ok(reply)
+                }
+                Err(CallEnd::Broken(how)) => {
+                    Err(HandlerError::Failed(InvokeError::ReplyBroken { how }))
+                }
+                Err(CallEnd::Gone(how)) if caller.connection.outbox.may_have_written(position) => {
+                    Err(HandlerError::Failed(InvokeError::Crashed { how }))
+                }
+                Err(CallEnd::Gone(_)) => {
+                    let rest = upload.map(Upload::into_rest);
+                    invocation.body = Parts { first: parts.first, rest }.whole();
+                    Err(HandlerError::NotStarted(Box::new(invocation)))
+                }
             }
         }
     }
