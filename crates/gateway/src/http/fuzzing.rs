@@ -2,7 +2,7 @@
 
 use ::http::{HeaderMap, HeaderValue};
 
-use super::trace::{TRACEPARENT, hand_on};
+use crate::trace::{TRACEPARENT, hand_on};
 
 /// A caller's `traceparent`: the function gets exactly one, and a valid one stays.
 pub fn trace(data: &[u8]) {
