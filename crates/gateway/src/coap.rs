@@ -30,6 +30,8 @@ use std::time::Duration;
 pub use self::config::CoapConfig;
 use self::discovery::Discovery;
 pub use self::dtls::DtlsConfig;
+#[cfg(fuzzing)]
+pub use self::dtls::fuzzing as dtls_fuzzing;
 use self::endpoint::Endpoint;
 use self::figures::Figures;
 pub use self::keys::{KeyMistakes, PskKeys};

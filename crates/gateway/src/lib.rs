@@ -27,6 +27,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::asynchronous::AcceptedCalls;
+#[cfg(fuzzing)]
+pub use self::coap::dtls_fuzzing;
 use self::coap::{Coap, Transports};
 pub use self::coap::{CoapConfig, CoapSockets, DtlsConfig, KeyMistakes, PskKeys, TcpConfig};
 pub use self::config::GatewayConfig;

@@ -14,6 +14,8 @@
 mod association;
 mod config;
 mod cookie;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handshakes;
 mod idle;
 mod library;
@@ -179,7 +181,7 @@ impl Sessions {
     }
 
     /// How many sessions and handshakes there are.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     fn counts(&self) -> (usize, usize) {
         assert_eq!(self.paths.len(), self.sessions.len());
         assert_eq!(self.idle.len(), self.sessions.len());

@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use dimpl::{Config, Dtls, Error, Output};
 
-use super::library::taking_for_good;
+use super::library::{contained, taking_for_good};
 use super::record::{
     COOKIE_BYTES, ClientHello, RANDOM_BYTES, Record, bare_hello, shift_clear_numbers,
 };
@@ -56,16 +56,19 @@ impl Association {
         if hello.sequence > ASKED_MAX {
             return Ok(None);
         }
-        let mut dtls = Dtls::new_12_psk(Arc::clone(config), now);
-        dtls.handle_timeout(now)?;
-        // To number its messages as the client expects, the library must have asked
-        // for cookies as often as we did.
-        taking_for_good(cookie, || {
-            for sequence in 0..hello.sequence {
-                dtls.handle_packet(&bare_hello(sequence, &hello.random))?;
-                forget_output(&mut dtls);
-            }
-            dtls.handle_packet(record.bytes)
+        let dtls = contained(|| {
+            let mut dtls = Dtls::new_12_psk(Arc::clone(config), now);
+            dtls.handle_timeout(now)?;
+            // To number its messages as the client expects, the library must have
+            // asked for cookies as often as we did.
+            taking_for_good(cookie, || {
+                for sequence in 0..hello.sequence {
+                    dtls.handle_packet(&bare_hello(sequence, &hello.random))?;
+                    forget_output(&mut dtls);
+                }
+                dtls.handle_packet(record.bytes)
+            })?;
+            Ok(dtls)
         })?;
         let mut association = Association {
             dtls,
@@ -76,7 +79,7 @@ impl Association {
             next_clear_number: record.number,
             wake: None,
         };
-        association.drain(events);
+        association.call(events, |_| Ok(()))?;
         Ok((!events.is_empty()).then_some(association))
     }
 
@@ -105,9 +108,10 @@ impl Association {
         record: &[u8],
         events: &mut Vec<Event>,
     ) -> Result<(), Error> {
-        let outcome = self.dtls.handle_timeout(now).and_then(|()| self.dtls.handle_packet(record));
-        self.drain(events);
-        outcome
+        self.call(events, |dtls| {
+            dtls.handle_timeout(now)?;
+            dtls.handle_packet(record)
+        })
     }
 
     /// Sends plaintext.
@@ -120,10 +124,10 @@ impl Association {
         plaintext: &[u8],
         events: &mut Vec<Event>,
     ) -> Result<(), Error> {
-        self.dtls.handle_timeout(now)?;
-        let outcome = self.dtls.send_application_data(plaintext);
-        self.drain(events);
-        outcome.map(drop)
+        self.call(events, |dtls| {
+            dtls.handle_timeout(now)?;
+            dtls.send_application_data(plaintext).map(drop)
+        })
     }
 
     /// Does what has come due.
@@ -131,17 +135,26 @@ impl Association {
     /// # Errors
     /// Where the client has not answered for too long.
     pub(super) fn expire(&mut self, now: Instant, events: &mut Vec<Event>) -> Result<(), Error> {
-        let outcome = self.dtls.handle_timeout(now);
-        self.drain(events);
-        outcome
+        self.call(events, |dtls| dtls.handle_timeout(now))
     }
 
     /// Says goodbye.
     pub(super) fn close(&mut self, events: &mut Vec<Event>) {
         // It fails where the association has come to its end already.
-        if self.dtls.close().is_ok() {
+        let _ = self.call(events, Dtls::close);
+    }
+
+    /// Calls the library, and takes what it has to say whether or not that fails.
+    fn call(
+        &mut self,
+        events: &mut Vec<Event>,
+        call: impl FnOnce(&mut Dtls) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        contained(|| {
+            let outcome = call(&mut self.dtls);
             self.drain(events);
-        }
+            outcome
+        })
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) {

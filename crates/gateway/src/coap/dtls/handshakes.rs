@@ -27,7 +27,7 @@ pub(super) struct Handshakes {
 }
 
 impl Handshakes {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn len(&self) -> usize {
         self.by_path.len()
     }

@@ -23,7 +23,7 @@ impl Idle {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn len(&self) -> usize {
         assert_eq!(self.known.len(), self.order.len());
         self.known.len()

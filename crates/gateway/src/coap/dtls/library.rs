@@ -6,6 +6,7 @@
 //! only when its cookie is good, and is made here to take it for its own.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dimpl::crypto::{
@@ -134,10 +135,24 @@ pub(super) fn taking_for_good<T>(
     cookie: [u8; COOKIE_BYTES],
     look: impl FnOnce() -> Result<T, Error>,
 ) -> Result<T, Error> {
+    /// Forgets the cookie however the look ends.
+    struct Looking;
+    impl Drop for Looking {
+        fn drop(&mut self) {
+            GOOD.set(None);
+        }
+    }
     GOOD.set(Some(cookie));
-    let outcome = look();
-    GOOD.set(None);
-    outcome
+    let _looking = Looking;
+    look()
+}
+
+/// Calls the library so that a panic in it, were there input that leads to one, costs
+/// the association that the input came by and not all of CoAP: who sends it need not
+/// have a key.
+pub(super) fn contained<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    // What it was about is thrown away with the association.
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(Error::ConnectionClosed))
 }
 
 #[cfg(test)]
@@ -152,6 +167,10 @@ mod tests {
         assert_eq!(hmac(), plain);
         let failed: Result<(), _> = taking_for_good([9; 32], || Err(Error::ReceiveQueueFull));
         assert!(failed.is_err());
+        assert_eq!(hmac(), plain);
+        let panicked: Result<(), _> =
+            contained(|| taking_for_good([9; 32], || panic!("as a library would")));
+        assert_eq!(panicked, Err(Error::ConnectionClosed));
         assert_eq!(hmac(), plain);
     }
 }
