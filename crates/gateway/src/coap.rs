@@ -14,6 +14,7 @@ mod endpoint;
 mod error;
 mod figures;
 mod keys;
+mod listening;
 mod location;
 mod observing;
 mod request;
@@ -21,6 +22,7 @@ mod response;
 mod results;
 mod socket;
 mod tcp;
+mod watch;
 
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -37,12 +39,14 @@ use self::figures::Figures;
 pub use self::keys::{KeyMistakes, PskKeys};
 use self::tcp::Acceptor;
 pub use self::tcp::TcpConfig;
+pub use self::watch::WatchConfig;
+use self::watch::Watches;
 use crate::asynchronous::AcceptedCalls;
 use crate::config::GatewayConfig;
 use crate::dispatch::Dispatch;
 use crate::held::HeldBytes;
 use tinyfaas_model::CoapLoad;
-use tokio::sync::watch;
+use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -67,6 +71,7 @@ pub(crate) struct Coap {
     pub(crate) async_wait_max: Duration,
     pub(crate) discovery: Discovery,
     pub(crate) figures: Figures,
+    pub(crate) watches: Watches,
 }
 
 impl Coap {
@@ -86,6 +91,7 @@ impl Coap {
             async_wait_max: config.async_wait_max,
             discovery: Discovery::default(),
             figures: Figures::default(),
+            watches: Watches::new(&config.coap.watch),
         })
     }
 
@@ -102,7 +108,7 @@ pub(crate) type Stop = Option<Instant>;
 /// The transports that are being served.
 #[derive(Default)]
 pub(crate) struct Transports {
-    stop: watch::Sender<Stop>,
+    stop: Sender<Stop>,
     tasks: Vec<JoinHandle<()>>,
 }
 

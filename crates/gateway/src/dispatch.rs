@@ -14,11 +14,12 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tinyfaas_model::{
-    Admission, Body, BodyError, HandlerError, Invocation, InvokeError, Patience, Refusal, Reply,
-    Route, Routes, WaitingRoom,
+    Admission, Body, BodyError, CallTarget, HandlerError, Invocation, InvokeError, Patience,
+    Refusal, Reply, Route, Routes, WaitingRoom,
 };
 use tokio::time::{Sleep, sleep_until, timeout_at};
 
+use crate::changes::Changes;
 use crate::config::GatewayConfig;
 use crate::tally::Tally;
 
@@ -33,6 +34,7 @@ pub(crate) struct Dispatch {
     accepted: WaitingRoom,
     /// Calls to names that no function has.
     unknown: AtomicU64,
+    changes: Arc<Changes>,
     tries_max: usize,
     retry_after: Duration,
 }
@@ -46,6 +48,16 @@ pub(crate) enum Progress {
     PutBack,
 }
 
+/// What a call may change.
+struct Change(CallTarget);
+
+impl Change {
+    fn of(invocation: &Invocation) -> Option<Self> {
+        let target = || Self(invocation.target.clone());
+        Changes::are_made_by(&invocation.method).then(target)
+    }
+}
+
 impl Dispatch {
     /// Takes calls to the functions of these routes.
     #[must_use]
@@ -55,6 +67,7 @@ impl Dispatch {
             callers: WaitingRoom::new(config.waiting_max),
             accepted: WaitingRoom::new(config.async_waiting_max),
             unknown: AtomicU64::new(0),
+            changes: Arc::default(),
             tries_max: config.tries_max.max(1),
             retry_after: config.retry_after,
         }
@@ -72,6 +85,11 @@ impl Dispatch {
     /// All routes.
     pub(crate) fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// Where to hear of calls that may have changed something.
+    pub(crate) fn changes(&self) -> &Arc<Changes> {
+        &self.changes
     }
 
     /// A call named a function that there is not.
@@ -123,8 +141,12 @@ impl Dispatch {
             for _ in 0..self.tries_max {
                 let Admission { handler, place } = self.admit(tally, Patience::Caller).await?;
                 tally.admitted(now());
+                let change = Change::of(&invocation);
                 match handler.invoke(invocation, place).await {
-                    Ok(reply) => return Ok(reply),
+                    Ok(reply) => {
+                        self.note(change, tally, &reply);
+                        return Ok(reply);
+                    }
                     Err(HandlerError::Failed(error)) => return Err(error),
                     Err(HandlerError::NotStarted(unseen)) => invocation = *unseen,
                 }
@@ -152,8 +174,12 @@ impl Dispatch {
             let deadline = deadline(admitted, after);
             tally.ends_by(deadline);
             invocation.deadline = deadline;
+            let change = Change::of(&invocation);
             match timeout_at(deadline.into(), handler.invoke(invocation, place)).await {
-                Ok(Ok(reply)) => return Ok(until_deadline(reply, deadline, after)),
+                Ok(Ok(reply)) => {
+                    self.note(change, tally, &reply);
+                    return Ok(until_deadline(reply, deadline, after));
+                }
                 Ok(Err(HandlerError::Failed(error))) => return Err(error),
                 Ok(Err(HandlerError::NotStarted(unseen))) => {
                     invocation = *unseen;
@@ -163,6 +189,14 @@ impl Dispatch {
             }
         }
         Err(self.nobody_took_it())
+    }
+
+    /// Tells who listens of what a call that has succeeded may have changed.
+    fn note(&self, change: Option<Change>, tally: &Tally, reply: &Reply) {
+        let succeeded = !reply.failed && reply.status.is_none_or(|status| status.is_success());
+        if let Some(Change(target)) = change.filter(|_| succeeded) {
+            self.changes.note(&tally.route.function.name, &target);
+        }
     }
 
     /// Waits for a place; follows the route where it leads elsewhere meanwhile.

@@ -5,6 +5,7 @@
 //! functions come and go, nor what runs them.
 
 mod asynchronous;
+mod changes;
 mod coap;
 mod config;
 mod dispatch;
@@ -30,7 +31,9 @@ use self::asynchronous::AcceptedCalls;
 #[cfg(fuzzing)]
 pub use self::coap::dtls_fuzzing;
 use self::coap::{Coap, Transports};
-pub use self::coap::{CoapConfig, CoapSockets, DtlsConfig, KeyMistakes, PskKeys, TcpConfig};
+pub use self::coap::{
+    CoapConfig, CoapSockets, DtlsConfig, KeyMistakes, PskKeys, TcpConfig, WatchConfig,
+};
 pub use self::config::GatewayConfig;
 use self::dispatch::Dispatch;
 use self::held::HeldBytes;

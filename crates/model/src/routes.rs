@@ -4,9 +4,11 @@
 //! that management changes. Must not know how calls arrive or handlers run.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::counters::FunctionCounters;
 use crate::function::{FunctionName, FunctionSpec};
@@ -31,9 +33,17 @@ struct Table {
     revision: u64,
 }
 
+/// What both sides share.
+#[derive(Debug, Default)]
+struct Shared {
+    table: ArcSwap<Table>,
+    /// Told after each change.
+    changed: Notify,
+}
+
 /// The readers' side. Cheap to clone; readers never wait.
 #[derive(Debug, Clone, Default)]
-pub struct Routes(Arc<ArcSwap<Table>>);
+pub struct Routes(Arc<Shared>);
 
 /// The writer's side: there is one, and only management holds it.
 #[derive(Debug)]
@@ -43,13 +53,13 @@ impl Routes {
     /// The route of the function with this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Route>> {
-        self.0.load().routes.get(name).cloned()
+        self.0.table.load().routes.get(name).cloned()
     }
 
     /// All routes as they are now, in the order of names.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Route>> {
-        let mut all: Vec<_> = self.0.load().routes.values().cloned().collect();
+        let mut all: Vec<_> = self.0.table.load().routes.values().cloned().collect();
         all.sort_by(|a, b| a.function.name.cmp(&b.function.name));
         all
     }
@@ -60,7 +70,19 @@ impl Routes {
     /// [`all`]: Self::all
     #[must_use]
     pub fn revision(&self) -> u64 {
-        self.0.load().revision
+        self.0.table.load().revision
+    }
+
+    /// Waits until [`revision`](Self::revision) is another one.
+    pub async fn changed(&self, revision: u64) {
+        loop {
+            let mut changed = pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            if self.revision() != revision {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -84,10 +106,11 @@ impl RoutesWriter {
     }
 
     fn change<R>(&mut self, change: impl FnOnce(&mut HashMap<FunctionName, Arc<Route>>) -> R) -> R {
-        let mut table = Table::clone(&self.0.0.load());
+        let mut table = Table::clone(&self.0.0.table.load());
         table.revision += 1;
         let changed = change(&mut table.routes);
-        self.0.0.store(Arc::new(table));
+        self.0.0.table.store(Arc::new(table));
+        self.0.0.changed.notify_waiters();
         changed
     }
 }

@@ -14,8 +14,9 @@ use tinyfaas_model::{
 };
 
 use super::error::{self, CallError, Refused};
-use super::observing::{self, Observing};
+use super::observing;
 use super::request::{self, Asked, Terms};
+use super::watch::{Source, Watch};
 use super::{Coap, discovery, response, results};
 use crate::dispatch::{deadline, now};
 use crate::held::Share;
@@ -35,20 +36,18 @@ pub(super) enum Answer {
 }
 
 /// A response, and what it means to who observes.
-#[derive(Debug)]
 pub(super) struct Reply {
     /// To be sent.
     pub(super) response: Response,
-    /// What becomes of an observation, where the request has to do with one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody can observe yet"))]
-    pub(super) observing: Option<Observing>,
+    /// What its asker observes from now on, as far as the transport has room.
+    pub(super) watch: Option<Watch>,
     /// What it takes of the budget for bodies, until a transport has taken it.
     pub(super) held: Option<Share>,
 }
 
 impl Reply {
-    pub(super) fn new(response: Response, observing: Option<Observing>) -> Self {
-        Self { response, observing, held: None }
+    pub(super) fn new(response: Response) -> Self {
+        Self { response, watch: None, held: None }
     }
 }
 
@@ -70,14 +69,25 @@ pub(super) fn answer(coap: &Arc<Coap>, message: Message) -> Answer {
         }
     };
     match answered {
-        Ok(response) => Answer::Now(Reply::new(response, None)),
+        Ok(response) => Answer::Now(Reply::new(response)),
         Err(error) => now_error(coap, &error),
+    }
+}
+
+/// Answers a request and waits for it.
+pub(super) fn ask(
+    coap: &Arc<Coap>,
+    message: &Message,
+) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+    match answer(coap, message.clone()) {
+        Answer::Now(reply) => Box::pin(std::future::ready(reply)),
+        Answer::Later(call) => call,
     }
 }
 
 /// Tells an error at once.
 pub(super) fn now_error(coap: &Coap, error: &CallError) -> Answer {
-    Answer::Now(Reply::new(error::respond(error, coap.retry_after), None))
+    Answer::Now(Reply::new(error::respond(error, coap.retry_after)))
 }
 
 /// Calls a function, or accepts a call of it.
@@ -89,6 +99,13 @@ fn call(
 ) -> Result<Answer, CallError> {
     let route = find(coap, name)?;
     let Asked { method, whole, headers, later } = request::read(message)?;
+    if !later
+        && route.function.coap.observable
+        && let Some(resource) = observing::of(message)
+        && let Some(watch) = coap.watches.watch(coap, resource, Source::Function(whole.clone()))
+    {
+        return Ok(Answer::Later(Box::pin(watch.first())));
+    }
     let after = route.function.limits.call_deadline;
     let (_, target) = CallTarget::split(&whole);
     let invocation = Invocation {
@@ -99,7 +116,6 @@ fn call(
         body: Body::from_bytes(message.payload.clone()),
         deadline: deadline(arrived, after),
     };
-    let observable = route.function.coap.observable;
     let tally = Tally::new(route, arrived);
     let mut held = coap.held.share();
     if !held.grow(message.payload.len()) {
@@ -111,11 +127,10 @@ fn call(
     if later {
         let id = invocation.id;
         coap.accepted.accept(tally, invocation, held)?;
-        return Ok(Answer::Now(Reply::new(accepted(id), None)));
+        return Ok(Answer::Now(Reply::new(accepted(id))));
     }
-    let observing = if observable { observing::of(message) } else { None };
     let terms = Terms::new(message, whole);
-    let run = run(Arc::clone(coap), tally, invocation, held, terms, observing);
+    let run = run(Arc::clone(coap), tally, invocation, held, terms);
     debug_assert!(size_of_val(&run) <= QUICKLY_ALLOCATED_BYTES, "{}", size_of_val(&run));
     Ok(Answer::Later(Box::pin(run)))
 }
@@ -144,7 +159,6 @@ fn run(
     invocation: Invocation,
     mut held: Share,
     terms: Terms,
-    observing: Option<Observing>,
 ) -> impl Future<Output = Reply> + Send {
     async move {
         let bytes_max = coap.config.blocks.reply_bytes_max;
@@ -165,11 +179,8 @@ fn run(
         };
         tally.end(outcome, ended);
         match answered {
-            Ok(response) => {
-                let observing = observing.filter(|_| response.code.is_success());
-                Reply { response, observing, held: Some(held) }
-            }
-            Err(error) => Reply::new(error::respond(&error, coap.retry_after), None),
+            Ok(response) => Reply { response, watch: None, held: Some(held) },
+            Err(error) => Reply::new(error::respond(&error, coap.retry_after)),
         }
     }
 }

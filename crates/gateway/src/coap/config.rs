@@ -8,6 +8,7 @@ use tinyfaas_coap::exchange::Limits;
 
 use super::dtls::DtlsConfig;
 use super::tcp::TcpConfig;
+use super::watch::WatchConfig;
 
 /// The bounds within which CoAP is spoken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,4 +22,6 @@ pub struct CoapConfig {
     pub tcp: TcpConfig,
     /// Those of DTLS.
     pub dtls: DtlsConfig,
+    /// Those of resources that are observed.
+    pub watch: WatchConfig,
 }

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable, Aborted};
@@ -30,6 +30,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::answer::{Answer, Reply, answer};
 use super::dtls::{self, Sessions};
 use super::keys::PskKeys;
+use super::listening::Listening;
 use super::socket::{Arrival, Socket};
 use super::{Coap, Stop};
 use crate::dispatch::now;
@@ -80,6 +81,7 @@ pub(super) struct Endpoint {
     calls: FuturesUnordered<Call>,
     /// How to give up the calls of endpoints that may be forgotten.
     aborts: HashMap<CallId, AbortHandle>,
+    listening: Listening,
     buffer: Box<[u8]>,
     /// Set for when something comes due, or sooner.
     timer: Option<Pin<Box<Sleep>>>,
@@ -154,7 +156,9 @@ impl Endpoint {
             let sessions = Sessions::new(config, Arc::new(keys), random::draw(), now());
             Secured { sockets: secured, sessions }
         });
-        let (messages, blocks) = (coap.config.messages.clone(), coap.config.blocks.clone());
+        let (mut messages, blocks) = (coap.config.messages.clone(), coap.config.blocks.clone());
+        // After a restart they go on, as far as the clock does.
+        messages.observers.sequence_start = sequence_start();
         let secret = u128::from_ne_bytes(random::draw());
         Ok(Self {
             server: Server::new(messages, blocks, secret, now()),
@@ -163,6 +167,7 @@ impl Endpoint {
             secured,
             calls: FuturesUnordered::new(),
             aborts: HashMap::new(),
+            listening: Listening::default(),
             buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice(),
             timer: None,
             stop: Stopping::new(stop),
@@ -267,11 +272,44 @@ impl Endpoint {
             }
             // One that was given up is owed nothing any more.
             if let Ok(reply) = outcome {
-                self.server.reply(now(), owed, reply.response);
+                self.answer(owed, reply);
                 self.send();
             }
         }
         true
+    }
+
+    fn answer(&mut self, mut owed: Owed, reply: Reply) {
+        let mut response = reply.response;
+        // Who observes is told what is so now: it may have changed since.
+        if let Some(mut watch) = reply.watch.filter(|_| !self.stop.has_begun())
+            && let Some(state) = watch.latest()
+            && self.server.observe(now(), &mut owed, watch.id())
+        {
+            response = state.response();
+            self.listening.begin(watch);
+        }
+        self.server.reply(now(), owed, response);
+    }
+
+    /// Takes a turn of what is to be told to who observes. Whether there may be more.
+    fn publish(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..TURN {
+            let Poll::Ready((resource, response)) = self.listening.poll_next(cx) else {
+                return false;
+            };
+            self.server.publish(now(), resource, &response);
+            self.send();
+        }
+        true
+    }
+
+    /// Tells all who observe that the server stops.
+    fn end_observations(&mut self) {
+        for resource in self.listening.end_all() {
+            self.server.publish(now(), resource, &Response::unavailable(1));
+            self.send();
+        }
     }
 
     /// Does all that the message layer and the sessions want done.
@@ -280,8 +318,7 @@ impl Endpoint {
             while let Some(output) = self.server.poll() {
                 match output {
                     Output::Send(peer, datagram) => self.send_to(&peer, &datagram),
-                    // Nothing can be observed yet.
-                    Output::Unobserved(_) => {}
+                    Output::Unobserved(resource) => self.listening.end(resource),
                     Output::Cancel(call) => {
                         if let Some(abort) = self.aborts.remove(&call) {
                             abort.abort();
@@ -363,6 +400,13 @@ impl Endpoint {
     }
 }
 
+/// What sequence numbers start from: the time on the wall in milliseconds, of which
+/// only the lowest bits matter.
+fn sequence_start() -> u32 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u32)
+}
+
 /// Sends a datagram from the address of ours that its sender knows.
 fn depart(sockets: &[Socket], remote: SocketAddr, local: Option<IpAddr>, datagram: &[u8]) {
     let Some(local) = local else { return };
@@ -382,10 +426,14 @@ impl Future for Endpoint {
             this.say_goodbye();
             return Poll::Ready(());
         }
+        if this.stop.has_begun() {
+            this.end_observations();
+        }
         loop {
             let arrived = this.read(cx);
             let replied = this.reply(cx);
-            if !arrived && !replied {
+            let told = this.publish(cx);
+            if !arrived && !replied && !told {
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! What a request has to do with observations (RFC 7641).
+//! What a request wants to observe (RFC 7641).
 //!
 //! Owns telling observed resources apart. Must not know who observes them, nor what
 //! changes.
@@ -9,18 +9,6 @@ use bytes::Bytes;
 use tinyfaas_coap::message::{
     Code, Kind, Message, MessageId, OptionNumber, Options, OptionsBuilder, Token,
 };
-
-/// What a successful response means to who observes. With one about a result that
-/// is still to come, it is there although the response is none of success.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Observing {
-    /// Whoever asked wants to be told how this changes.
-    Begin(Resource),
-    /// Whoever asked wants to be told no more.
-    End(Resource),
-    /// This may have changed, in every format.
-    Changed(Resource),
-}
 
 /// A resource as its observers see it: path and query, in the format that they
 /// take.
@@ -35,7 +23,6 @@ impl Hash for Resource {
 
 impl Resource {
     /// The request by which it is had.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody can observe yet"))]
     pub(super) fn request(&self) -> Message {
         Message {
             kind: Kind::NonConfirmable,
@@ -46,46 +33,36 @@ impl Resource {
             payload: Bytes::new(),
         }
     }
-
-    /// The same whatever format is asked for: what a change is told of by.
-    pub(super) fn in_any_format(&self) -> Self {
-        let mut options = self.0.edit();
-        options.remove(OptionNumber::ACCEPT);
-        Self(options.build())
-    }
-
-    fn of(message: &Message) -> Self {
-        let mut options = OptionsBuilder::new();
-        for (number, value) in message.options.iter() {
-            if matches!(
-                number,
-                OptionNumber::URI_PATH | OptionNumber::URI_QUERY | OptionNumber::ACCEPT
-            ) {
-                options.push(number, value).expect("it came in an option");
-            }
-        }
-        Self(options.build())
-    }
 }
 
-/// What this request has to do with observations of what it names, where that can
-/// be observed.
-pub(super) fn of(message: &Message) -> Option<Observing> {
-    match message.code {
-        Code::GET => match message.options.uint(OptionNumber::OBSERVE)? {
-            0 => Some(Observing::Begin(Resource::of(message))),
-            1 => Some(Observing::End(Resource::of(message))),
-            // Any other value is as good as none (RFC 7641 section 2).
-            _ => None,
-        },
-        Code::FETCH => None,
-        _ => Some(Observing::Changed(Resource::of(message).in_any_format())),
+/// What this request wants to observe, where that can be observed: a GET whose
+/// Observe is 0 (RFC 7641 section 2), and that has nothing which only one client
+/// would ask.
+pub(super) fn of(message: &Message) -> Option<Resource> {
+    let observes = message.options.uint(OptionNumber::OBSERVE) == Some(0);
+    if message.code != Code::GET || !observes || !message.payload.is_empty() {
+        return None;
     }
+    let mut options = OptionsBuilder::new();
+    for (number, value) in message.options.iter() {
+        match number {
+            OptionNumber::URI_PATH | OptionNumber::URI_QUERY | OptionNumber::ACCEPT => {
+                options.push(number, value).expect("it came in an option");
+            }
+            OptionNumber::IF_MATCH | OptionNumber::IF_NONE_MATCH => return None,
+            _ => {}
+        }
+    }
+    Some(Resource(options.build()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PATH: (OptionNumber, &[u8]) = (OptionNumber::URI_PATH, b"f");
+    const QUERY: (OptionNumber, &[u8]) = (OptionNumber::URI_QUERY, b"a");
+    const ACCEPT: (OptionNumber, &[u8]) = (OptionNumber::ACCEPT, b"\x32");
 
     fn message(code: Code, options: &[(OptionNumber, &[u8])]) -> Message {
         let mut builder = OptionsBuilder::new();
@@ -96,40 +73,29 @@ mod tests {
         Message { code, options, ..Resource(Options::EMPTY).request() }
     }
 
-    const PATH: (OptionNumber, &[u8]) = (OptionNumber::URI_PATH, b"f");
-    const QUERY: (OptionNumber, &[u8]) = (OptionNumber::URI_QUERY, b"a");
-    const ACCEPT: (OptionNumber, &[u8]) = (OptionNumber::ACCEPT, b"\x32");
+    fn check(code: Code, more: &[(OptionNumber, &[u8])], expected: bool) {
+        let options = [&[PATH, QUERY, ACCEPT, (OptionNumber::ETAG, b"x")], more].concat();
+        let observed = of(&message(code, &options));
+        let request = message(Code::GET, &[PATH, QUERY, ACCEPT]);
+        let expected = expected.then_some(request);
+        assert_eq!(observed.map(|resource| resource.request()), expected, "{code} {more:?}");
+    }
 
-    fn check(code: Code, observe: Option<&[u8]>, expected: fn(Resource) -> Option<Observing>) {
-        let mut options = vec![PATH, QUERY, ACCEPT, (OptionNumber::ETAG, b"x")];
-        options.extend(observe.map(|value| (OptionNumber::OBSERVE, value)));
-        let resource = Resource(message(Code::GET, &[PATH, QUERY, ACCEPT]).options);
-        assert_eq!(of(&message(code, &options)), expected(resource), "{code} {observe:?}");
+    fn observe(value: &[u8]) -> (OptionNumber, &[u8]) {
+        (OptionNumber::OBSERVE, value)
     }
 
     #[test]
-    fn requests_begin_end_and_change() {
-        check(Code::GET, None, |_| None);
-        check(Code::GET, Some(b""), |resource| Some(Observing::Begin(resource)));
-        check(Code::GET, Some(b"\x01"), |resource| Some(Observing::End(resource)));
-        check(Code::GET, Some(b"\x02"), |_| None);
-        check(Code::FETCH, Some(b""), |_| None);
-        for code in [Code::PUT, Code::POST, Code::DELETE, Code::PATCH, Code::IPATCH] {
-            check(code, None, |resource| Some(Observing::Changed(resource.in_any_format())));
-        }
-    }
-
-    #[test]
-    fn a_resource_is_asked_for_as_it_was_observed() {
-        let Some(Observing::Begin(resource)) =
-            of(&message(Code::GET, &[PATH, ACCEPT, (OptionNumber::OBSERVE, b"")]))
-        else {
-            panic!("it observes");
-        };
-        let request = resource.request();
-        assert_eq!(request.options, message(Code::GET, &[PATH, ACCEPT]).options);
-        assert_eq!(of(&request), None);
-        let any = resource.in_any_format();
-        assert_eq!(any.request().options, message(Code::GET, &[PATH]).options);
+    fn a_get_observes_what_anyone_would_get() {
+        check(Code::GET, &[observe(b"")], true);
+        check(Code::GET, &[observe(b"\0")], true);
+        check(Code::GET, &[], false);
+        check(Code::GET, &[observe(b"\x01")], false);
+        check(Code::GET, &[observe(b"\x02")], false);
+        check(Code::FETCH, &[observe(b"")], false);
+        check(Code::PUT, &[observe(b"")], false);
+        check(Code::GET, &[observe(b""), (OptionNumber::IF_MATCH, b"x")], false);
+        let asks = message(Code::GET, &[PATH, observe(b"")]);
+        assert_eq!(of(&Message { payload: "x".into(), ..asks }), None);
     }
 }

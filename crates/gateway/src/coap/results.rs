@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, Reply, now_error};
 use super::error::{self, AskError, CallError, Refused};
-use super::observing::{self, Observing};
+use super::observing;
 use super::request::{self, Terms};
+use super::watch::Source;
 use super::{Coap, response};
 use crate::asynchronous::{Outcome, no_result};
 use crate::dispatch::{deadline, now};
@@ -36,18 +37,21 @@ pub(super) fn answer(coap: &Arc<Coap>, message: &Message) -> Answer {
     match parse(message) {
         Err(error) => now_error(coap, &error),
         Ok((id, Ask::Cancel)) => match cancel(coap, id) {
-            Ok(response) => Answer::Now(Reply::new(response, None)),
+            Ok(response) => Answer::Now(Reply::new(response)),
             Err(error) => now_error(coap, &error.into()),
         },
         Ok((id, Ask::Result(wait))) => match request::read(message) {
             Err(error) => now_error(coap, &error.into()),
             Ok(asked) => {
                 let terms = Terms::new(message, asked.whole);
-                let observing = observing::of(message);
+                if let Some(resource) = observing::of(message)
+                    && coap.accepted.get(id).is_some()
+                    && let Some(watch) = coap.watches.watch(coap, resource, Source::Call(id))
+                {
+                    return Answer::Later(Box::pin(watch.first()));
+                }
                 let coap = Arc::clone(coap);
-                Answer::Later(Box::pin(
-                    async move { result(&coap, id, wait, &terms, observing).await },
-                ))
+                Answer::Later(Box::pin(async move { result(&coap, id, wait, &terms).await }))
             }
         },
     }
@@ -87,13 +91,7 @@ fn cancel(coap: &Coap, id: CallId) -> Result<Response, AskError> {
 }
 
 /// What a caller would have got who had waited.
-async fn result(
-    coap: &Coap,
-    id: CallId,
-    wait: Duration,
-    terms: &Terms,
-    observing: Option<Observing>,
-) -> Reply {
+async fn result(coap: &Coap, id: CallId, wait: Duration, terms: &Terms) -> Reply {
     let wait = wait.min(coap.async_wait_max);
     let record = if wait.is_zero() {
         coap.accepted.get(id)
@@ -104,10 +102,7 @@ async fn result(
         None => Err(AskError::UnknownCall.into()),
         Some(record) => ended(coap, &record, terms).await,
     };
-    let pending = matches!(answered, Err(CallError::Ask(AskError::NotEnded(_))));
-    let response = answered.unwrap_or_else(|error| error::respond(&error, coap.retry_after));
-    let observing = observing.filter(|_| pending || response.code.is_success());
-    Reply::new(response, observing)
+    Reply::new(answered.unwrap_or_else(|error| error::respond(&error, coap.retry_after)))
 }
 
 async fn ended(coap: &Coap, record: &CallRecord, terms: &Terms) -> Result<Response, CallError> {

@@ -10,5 +10,6 @@ mod errors;
 #[path = "../functions/mod.rs"]
 #[allow(dead_code, reason = "what HTTP alone needs is not used here")]
 mod functions;
+mod observing;
 mod results;
 mod support;

@@ -17,13 +17,13 @@ use tokio::time::timeout;
 pub(crate) use crate::functions::*;
 
 /// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Server {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) writer: RoutesWriter,
     routes: Routes,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Server {
