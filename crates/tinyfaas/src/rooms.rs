@@ -120,3 +120,33 @@ fn size(bytes: u64) -> usize {
 fn small(bytes: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_of_coap_reach_the_gateway() {
+        let given = |name: &str| {
+            let text = match name {
+                "TF_COAP_CHALLENGE" => "yes",
+                "TF_COAP_BURST" => "9GiB",
+                "TF_COAP_RATE" => "1KiB",
+                "TF_COAP_OBSERVERS" => "7",
+                "TF_COAP_SESSION_IDLE" => "1h",
+                _ => return None,
+            };
+            Some(text.to_owned())
+        };
+        let read = |variable: &dyn Fn(&str) -> Option<String>| {
+            gateway(&Config::read(|_| None, variable, None).expect("valid")).coap
+        };
+        let coap = read(&given);
+        let sources = &coap.messages.sources;
+        // More than there can be is as much as there can be.
+        assert_eq!((sources.challenge, sources.burst_bytes), (true, u32::MAX));
+        assert_eq!((sources.bytes_per_s, coap.messages.observers.observers_max), (1024, 7));
+        assert_eq!(coap.dtls.idle.as_secs(), 3600);
+        assert_eq!(read(&|_| None), CoapConfig::default(), "one default, in both places");
+    }
+}
