@@ -94,6 +94,24 @@ class Served(DtlsCase):
                 self.is_in(self.ask(echo, "-N", method="POST", data="non", variant=variant), b"non")
                 self.assertEqual(self.ask("nobody", variant=variant).code, "4.04")
 
+    def test_an_observer_is_told_of_changes(self):
+        self.interop("obs")
+        for variant in VARIANTS:
+            with self.subTest(variant=variant):
+                heard = self.folder() / "heard"
+                with open(heard, "wb") as output:
+                    observer = subprocess.Popen(
+                        [need_libcoap(self, variant), "-v", "6", "-s", "60", "-B", "60", *ANNA, self.coaps("obs")],
+                        stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    )
+                self.addCleanup(observer.wait)
+                self.addCleanup(observer.kill)
+                self.eventually(heard.read_bytes, lambda text: b"Observe:" in text.partition(b"c:2.05")[2], "observing")
+                news = f"news for {variant}"
+                answer = self.ask("obs", "-t", "0", method="PUT", data=news, variant=variant)
+                self.assertEqual(answer.code, "2.04", answer.printed)
+                self.eventually(heard.read_bytes, lambda text: news.encode() in text, "told")
+
     def test_over_ipv6(self):
         for variant in VARIANTS:
             url = self.coaps(".well-known/core", "[::1]")
