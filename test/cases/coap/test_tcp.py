@@ -4,9 +4,14 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from blackbox.coap import BLOCK1, BLOCK2, ETAG, NO_RESPONSE, PROXY_URI, SIZE2, URI_HOST, code, uint
+from blackbox.coap import (
+    BLOCK1, BLOCK2, ETAG, LOCATION_PATH, NO_RESPONSE, OBSERVE, PROXY_URI, SIZE2, URI_HOST, code, uint,
+)
 from blackbox.coap_case import CoapCase
 from blackbox.coap_clients import aiocoap, libcoap, need_client, need_libcoap
 from blackbox.coap_stream import (
@@ -47,6 +52,28 @@ async def fn(input, headers):
         print("cancelled")
         raise
 """
+# A state that a PUT changes; without one it is gone.
+STATE = """
+state = "first"
+def fn(input, headers, context):
+    global state
+    if context.method == "PUT":
+        state = input
+        return None, 204
+    return (state, 200, {"Cache-Control": "max-age=600"}) if state else ("gone", 404)
+"""
+# aiocoap's library: its command line shows no more than the first state.
+AIOCOAP_OBSERVES = """
+import asyncio, sys, aiocoap
+async def main():
+    context = await aiocoap.Context.create_client_context()
+    request = context.request(aiocoap.Message(code=aiocoap.GET, uri=sys.argv[1], observe=0))
+    print((await request.response).payload.decode(), flush=True)
+    async for told in request.observation:
+        print(told.payload.decode(), flush=True)
+asyncio.run(main())
+"""
+OBSERVABLE = "[coap]\nobservable = true\n"
 CODES = {
     "GET": "2.05", "POST": "2.05", "FETCH": "2.05", "PUT": "2.04", "PATCH": "2.04",
     "iPATCH": "2.04", "DELETE": "2.02",
@@ -253,6 +280,108 @@ class Requests(TcpCase):
                 body = self.rest(stream, "GET", f"{name}/200000", answer, most)
                 self.assertTrue(body == sent_by(200_000))
                 self.assertEqual(stream.ask("GET", f"{name}/runs").text, str(runs))
+
+
+class Observing(TcpCase):
+    def state(self):
+        return self.deploy("python3", {"fn.py": STATE, "tinyfaas.toml": OBSERVABLE})
+
+    def observe(self, stream, name, token=b"o"):
+        """Begins to observe; the answer."""
+        answer = stream.ask("GET", name, options=[(OBSERVE, 0)], token=token)
+        self.assertEqual(answer.status, "2.05", answer)
+        self.assertIsNotNone(answer.first(OBSERVE))
+        return answer
+
+    def change(self, name, state):
+        self.assertEqual(self.stream().ask("PUT", name, state).status, "2.04")
+
+    def test_a_change_is_told_to_all_until_they_leave(self):
+        name = self.state()
+        one, other = self.stream(), self.stream()
+        self.assertEqual(self.observe(one, name).text, "first")
+        self.observe(other, name)
+        self.change(name, "second")
+        for stream in (one, other):
+            told = stream.receive()
+            self.assertEqual((told.status, told.token, told.text), ("2.05", b"o", "second"))
+            self.assertIsNotNone(told.first(OBSERVE))
+        left = one.ask("GET", name, options=[(OBSERVE, 1)], token=b"o")
+        self.assertEqual((left.text, left.first(OBSERVE)), ("second", None))
+        self.change(name, "third")
+        self.assertEqual(other.receive().text, "third")
+        one.send(Frame(PING))
+        self.assertEqual(one.receive().code, PONG)
+        # It is gone, which is the last that is told.
+        self.change(name, "")
+        told = other.receive()
+        self.assertEqual((told.status, told.first(OBSERVE)), ("4.04", None))
+        self.change(name, "back")
+        other.send(Frame(PING))
+        self.assertEqual(other.receive().code, PONG)
+
+    def test_who_is_slow_is_told_the_newest_state(self):
+        name = self.state()
+        stream = self.stream((MAX_MESSAGE_SIZE, 1 << 20))
+        self.observe(stream, name)
+        for number in range(60):
+            self.change(name, f"{number} " + "x" * 100_000)
+        last, count = stream.receive(), 1
+        while not last.text.startswith("59 "):
+            last, count = stream.receive(), count + 1
+        self.assertLessEqual(count, 60)
+
+    def test_the_result_of_an_asynchronous_call(self):
+        name = self.node(WAITS)
+        stream = self.stream()
+        created = stream.ask("POST", f"{name}/first?tinyfaas-async")
+        self.assertEqual(created.status, "2.01")
+        path = "/".join(value.decode() for number, value in created.options if number == LOCATION_PATH)
+        pending = stream.ask("GET", path, options=[(OBSERVE, 0)], token=b"o")
+        self.assertEqual(pending.token, b"o")
+        self.stream().ask("GET", f"{name}/go")
+        while (told := stream.receive()).status == "5.03":
+            pass
+        self.assertEqual((told.status, told.token, told.text), ("2.05", b"o", "/first"))
+
+    def test_the_servers_stop_ends_it(self):
+        server = self.start(**self.settings)
+        stream = self.stream()
+        self.observe(stream, self.state())
+        server.process.send_signal(signal.SIGTERM)
+        told = [stream.receive(), stream.receive()]
+        self.assertEqual([frame.status for frame in told], ["7.04", "5.03"])
+        self.assertIsNone(stream.receive())
+        self.assertEqual(server.exit(), 0)
+
+    def test_libcoap(self):
+        need_libcoap(self)
+        name, own = self.state(), self.stream()
+        self.observe(own, name)
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(libcoap, self, "GET", self.url(name), "-s", 2)
+            number = 0
+            while not run.done():
+                number += 1
+                self.change(name, f"state {number}")
+                self.assertEqual(own.receive().text, f"state {number}")
+        told = [options for code, options in run.result().responses if "Observe" in options]
+        self.assertGreaterEqual(len(told), 2, run.result().printed[:2000])
+        self.assertRegex(run.result().printed, "state [0-9]+")
+
+    def test_aiocoap(self):
+        program = need_client(self, "aiocoap-client")[0]
+        name = self.state()
+        python = Path(program).parent / "python"
+        client = subprocess.Popen([python, "-c", AIOCOAP_OBSERVES, self.url(name)], stdout=subprocess.PIPE, text=True)
+        try:
+            self.assertEqual(client.stdout.readline(), "first\n")
+            for state in ("second", "third"):
+                self.change(name, state)
+                self.assertEqual(client.stdout.readline(), f"{state}\n")
+        finally:
+            client.kill()
+            client.communicate()
 
 
 class Signals(TcpCase):

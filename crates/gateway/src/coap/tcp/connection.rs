@@ -5,7 +5,7 @@
 //! for (`answer.rs`), nor what carries it beyond that it can be read and written.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tinyfaas_coap::Peer;
+use tinyfaas_coap::exchange::Response;
+use tinyfaas_coap::observe::ResourceId;
 use tinyfaas_coap::stream::{Connection, Owed, Request};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
@@ -21,6 +23,7 @@ use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::super::Stop;
 use super::super::answer::{Answer, Reply, answer};
+use super::super::listening::Listening;
 use super::patience::{Limit, Patience};
 use super::{Tcp, discard, stopped};
 use crate::dispatch::now;
@@ -47,6 +50,7 @@ where
         input: BytesMut::new(),
         input_open: true,
         calls: FuturesUnordered::new(),
+        listening: Listening::default(),
         patience: Patience::new(now()),
         unwritten: Unwritten::default(),
         stopping: false,
@@ -69,6 +73,7 @@ struct Served<'a, S> {
     /// Whether more may come from the client.
     input_open: bool,
     calls: FuturesUnordered<Call>,
+    listening: Listening,
     patience: Patience,
     unwritten: Unwritten,
     /// Whether the server stops.
@@ -113,6 +118,8 @@ enum Event {
     Read(io::Result<usize>),
     Wrote(io::Result<usize>),
     Replied(Owed, Reply),
+    /// What this resource now is, for who observes it.
+    Changed(ResourceId, Response),
     /// The time is over that [`Patience`] named, or nearly.
     Due,
     /// The server stops, at this time at the latest.
@@ -144,10 +151,11 @@ impl<S: AsyncRead + AsyncWrite> Served<'_, S> {
                 }
                 Event::Wrote(_) => return End::CutOff,
                 Event::Replied(owed, reply) => {
-                    self.patience.heard(now());
+                    self.patience.replied(now());
                     self.reply(owed, reply);
                     self.advance();
                 }
+                Event::Changed(resource, response) => self.publish(resource, &response),
                 Event::Due => {
                     timer.set(None);
                     let now = now();
@@ -162,10 +170,17 @@ impl<S: AsyncRead + AsyncWrite> Served<'_, S> {
                     self.stopping = true;
                     self.patience.until = Some(until);
                     self.connection.release();
+                    for resource in self.listening.end_all() {
+                        self.publish(resource, &Response::unavailable(1));
+                    }
                 }
             }
             if self.connection.has_ended() {
                 self.calls.clear();
+                self.listening.end_all();
+            }
+            while let Some(resource) = self.connection.unobserved() {
+                self.listening.end(resource);
             }
             self.patience.note(now(), &self.connection, self.input.len());
         }
@@ -181,7 +196,8 @@ impl<S: AsyncRead + AsyncWrite> Served<'_, S> {
         if reads {
             self.connection.make_room(&mut self.input);
         }
-        let replies = self.connection.takes_replies() && !self.calls.is_empty();
+        let told = self.connection.takes_replies();
+        let replies = told && !self.calls.is_empty();
         let writes = self.connection.output_bytes() > 0;
         let timed = timer.is_some();
         tokio::select! {
@@ -191,6 +207,9 @@ impl<S: AsyncRead + AsyncWrite> Served<'_, S> {
             }
             Some((owed, reply)) = self.calls.next(), if replies => {
                 Event::Replied(owed, reply)
+            }
+            (resource, response) = poll_fn(|cx| self.listening.poll_next(cx)), if told => {
+                Event::Changed(resource, response)
             }
             read = self.reader.read_buf(&mut self.input), if reads => Event::Read(read),
             until = stop, if !self.stopping => Event::Stop(until),
@@ -221,12 +240,26 @@ impl<S: AsyncRead + AsyncWrite> Served<'_, S> {
         }
     }
 
-    fn reply(&mut self, owed: Owed, reply: Reply) {
-        let blocks = &mut self.tcp.blocks.lock();
-        self.connection.reply(now(), blocks, owed, reply.response);
+    fn reply(&mut self, mut owed: Owed, reply: Reply) {
+        let (now, mut response) = (now(), reply.response);
+        // Who observes is told what is so now: it may have changed since.
+        if let Some(mut watch) = reply.watch.filter(|_| !self.stopping)
+            && let Some(state) = watch.latest()
+            && self.connection.observe(now, &mut owed, watch.id())
+        {
+            response = state.response();
+            self.listening.begin(watch);
+        }
+        self.connection.reply(now, &mut self.tcp.blocks.lock(), owed, response);
         if let Some(share) = reply.held {
             self.unwritten.push(self.connection.output_bytes(), share);
         }
+    }
+
+    /// Tells those who observe it what a resource now is.
+    fn publish(&mut self, resource: ResourceId, response: &Response) {
+        let blocks = &mut self.tcp.blocks.lock();
+        self.connection.publish(now(), blocks, resource, response);
     }
 
     /// Does what is to be done when patience has come to its end. Whether the
@@ -242,7 +275,7 @@ impl<S: AsyncRead + AsyncWrite> Served<'_, S> {
                 connection.abort("the server stops, and what runs here did not end in time");
                 self.patience.until = Some(now + STOP_GRACE);
             }
-            Limit::Stall => return true,
+            Limit::Stall | Limit::Absence => return true,
             Limit::Greeting => connection.abort(format!(
                 "no CSM came within {:?}; it is the first message on a connection",
                 config.greeting_timeout
@@ -250,6 +283,10 @@ impl<S: AsyncRead + AsyncWrite> Served<'_, S> {
             Limit::Message => connection
                 .abort(format!("a message did not come whole within {:?}", config.message_timeout)),
             Limit::Idle => connection.release(),
+            Limit::Silence => {
+                connection.ping();
+                self.patience.asked = Some(now);
+            }
         }
         false
     }

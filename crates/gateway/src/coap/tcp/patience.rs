@@ -19,6 +19,10 @@ pub(super) enum Limit {
     Stall,
     /// Anything is to come or to run.
     Idle,
+    /// Anything is to come, of who observes.
+    Silence,
+    /// An answer is to come to whether anybody is there.
+    Absence,
     /// The server is to stop.
     Stop,
 }
@@ -33,6 +37,9 @@ pub(super) struct Patience {
     message: Option<Instant>,
     /// Since when no byte of what is to be written could be; none if nothing is.
     stalled: Option<Instant>,
+    /// Since when an answer has been waited for to whether the client is there; none
+    /// if it was not asked since it was last heard.
+    pub(super) asked: Option<Instant>,
     /// When the server's stop is over.
     pub(super) until: Option<Instant>,
 }
@@ -40,11 +47,16 @@ pub(super) struct Patience {
 impl Patience {
     /// With a client that has just come.
     pub(super) fn new(now: Instant) -> Self {
-        Self { opened: now, busy: now, message: None, stalled: None, until: None }
+        Self { opened: now, busy: now, message: None, stalled: None, asked: None, until: None }
     }
 
     /// Bytes came.
     pub(super) fn heard(&mut self, now: Instant) {
+        (self.busy, self.asked) = (now, None);
+    }
+
+    /// A call has ended.
+    pub(super) fn replied(&mut self, now: Instant) {
         self.busy = now;
     }
 
@@ -80,12 +92,17 @@ impl Patience {
         let stall = if ended { config.linger_timeout } else { config.write_stall_timeout };
         let greeting = !connection.is_greeted() && !ended;
         let idle = connection.running() == 0 && !ended && self.until.is_none();
+        let silence = match self.asked {
+            _ if connection.observers() == 0 => (self.busy + config.idle_timeout, Limit::Idle),
+            None => (self.busy + config.idle_timeout, Limit::Silence),
+            Some(asked) => (asked + config.ping_timeout, Limit::Absence),
+        };
         [
             self.until.map(|until| (until, Limit::Stop)),
             self.stalled.map(|since| (since + stall, Limit::Stall)),
             self.message.map(|since| (since + config.message_timeout, Limit::Message)),
             greeting.then(|| (self.opened + config.greeting_timeout, Limit::Greeting)),
-            idle.then(|| (self.busy + config.idle_timeout, Limit::Idle)),
+            idle.then_some(silence),
         ]
         .into_iter()
         .flatten()

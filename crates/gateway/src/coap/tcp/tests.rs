@@ -1,13 +1,18 @@
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use tinyfaas_coap::block::BlockLimits;
+use tinyfaas_coap::exchange::Response;
 use tinyfaas_coap::message::{Code, OptionNumber, OptionsBuilder, Token};
+use tinyfaas_coap::observe::ResourceId;
+use tinyfaas_coap::stream::Connection;
 use tinyfaas_coap::stream::frame::Taken;
 use tinyfaas_coap::stream::signal::{ABORT, CSM, PING, PONG, RELEASE};
 use tinyfaas_model::RoutesWriter;
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
+use super::patience::{Limit, Patience};
 use super::*;
 use crate::asynchronous::AcceptedCalls;
 use crate::config::GatewayConfig;
@@ -191,6 +196,35 @@ async fn the_servers_stop_releases_who_is_idle_at_once() {
     assert_eq!(client.next().await.unwrap().code, RELEASE);
     client.served.await.unwrap();
     assert_eq!(begun.elapsed().as_millis(), 250);
+}
+
+/// Who observes may be silent for longer than others, but must be there.
+#[tokio::test(start_paused = true)]
+async fn who_observes_in_silence_is_asked() {
+    let (config, mut blocks) = (TcpConfig::default(), Blocks::new(BlockLimits::default(), 1));
+    let begun = now();
+    let peer = Peer::at(SocketAddr::from(([127, 0, 0, 1], 4000)));
+    let mut connection = Connection::new(config.stream.clone(), peer, begun);
+    let mut patience = Patience::new(begun);
+    let mut input = BytesMut::from(&Frame::new(CSM).encode_head()[..]);
+    let mut options = get(1).options.edit();
+    options.push_uint(OptionNumber::OBSERVE, 0);
+    let asks = Frame { options: options.build(), ..get(1) };
+    input.extend_from_slice(&asks.encode_head());
+    let mut request = connection.advance(begun, &mut input, &mut blocks).unwrap();
+    assert!(connection.observe(begun, &mut request.owed, ResourceId(1)));
+    connection.reply(begun, &mut blocks, request.owed, Response::new(Code::CONTENT));
+    let written = connection.output().remaining();
+    connection.output().advance(written);
+    patience.note(begun, &connection, 0);
+    let silent = begun + config.idle_timeout;
+    assert_eq!(patience.next(&config, &connection), Some((silent, Limit::Silence)));
+    patience.asked = Some(silent);
+    let absent = silent + config.ping_timeout;
+    assert_eq!(patience.next(&config, &connection), Some((absent, Limit::Absence)));
+    patience.heard(silent);
+    let silent = silent + config.idle_timeout;
+    assert_eq!(patience.next(&config, &connection), Some((silent, Limit::Silence)));
 }
 
 #[tokio::test(start_paused = true)]
