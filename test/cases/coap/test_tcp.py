@@ -534,8 +534,8 @@ class Bounded(TcpCase):
         self.is_alive()
 
     def test_the_servers_stop_releases_and_waits_for_what_runs(self):
-        self.begin(TF_DRAIN_STOP="3s")
-        slow = self.python("import time\ndef fn(input, headers):\n    print('waiting')\n    time.sleep(1)\n    return 'done'")
+        self.begin(TF_DRAIN_STOP="5s")
+        slow = self.python("import time\ndef fn(input, headers):\n    print('waiting')\n    time.sleep(2)\n    return 'done'")
         stuck = self.node(WAITS)
         idle, busy, other = self.stream(), self.stream(), self.stream()
         other.send(other.request("GET", f"{stuck}/first"))
