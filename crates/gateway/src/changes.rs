@@ -31,7 +31,8 @@ impl Place {
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     listened: AtomicUsize,
-    places: Mutex<HashMap<Place, watch::Sender<()>>>,
+    /// For each place, how often something has changed there since somebody listens.
+    places: Mutex<HashMap<Place, watch::Sender<u64>>>,
 }
 
 /// Hears of changes, until it is dropped.
@@ -39,7 +40,7 @@ pub(crate) struct Changes {
 pub(crate) struct Listener {
     changes: Arc<Changes>,
     place: Place,
-    heard: watch::Receiver<()>,
+    heard: watch::Receiver<u64>,
 }
 
 impl Changes {
@@ -52,10 +53,16 @@ impl Changes {
     /// Listens to what changes there, from now on.
     pub(crate) fn listen(self: &Arc<Self>, place: Place) -> Listener {
         let mut places = self.places.lock();
-        let sender = places.entry(place.clone()).or_insert_with(|| watch::Sender::new(()));
+        let sender = places.entry(place.clone()).or_insert_with(|| watch::Sender::new(0));
         let heard = sender.subscribe();
         self.listened.store(places.len(), Ordering::Relaxed);
         Listener { changes: Arc::clone(self), place, heard }
+    }
+
+    /// How many changes there were there, for who compares it with what a listener of
+    /// that place has forgotten.
+    pub(crate) fn count(&self, place: &Place) -> u64 {
+        self.places.lock().get(place).map_or(0, |sender| *sender.borrow())
     }
 
     /// A call that was made to change something there has succeeded.
@@ -65,15 +72,15 @@ impl Changes {
         }
         let place = Place::new(function.as_str(), target);
         if let Some(sender) = self.places.lock().get(&place) {
-            sender.send_replace(());
+            sender.send_modify(|changes| *changes += 1);
         }
     }
 }
 
 impl Listener {
-    /// What has changed by now is known.
-    pub(crate) fn forget(&mut self) {
-        self.heard.mark_unchanged();
+    /// What has changed by now is known. Returns how many changes those were.
+    pub(crate) fn forget(&mut self) -> u64 {
+        *self.heard.borrow_and_update()
     }
 
     /// Waits for a change that is not known.

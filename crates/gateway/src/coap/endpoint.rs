@@ -431,8 +431,9 @@ impl Future for Endpoint {
         }
         loop {
             let arrived = this.read(cx);
-            let replied = this.reply(cx);
+            // Before who asked to observe meanwhile is told the same as its reply.
             let told = this.publish(cx);
+            let replied = this.reply(cx);
             if !arrived && !replied && !told {
                 break;
             }

@@ -60,6 +60,8 @@ pub(super) struct State {
     told: Instant,
     /// Counts what is to be told.
     version: u64,
+    /// How many changes of its place were made before it was asked for.
+    changes: u64,
     /// Whether nothing comes after it.
     last: bool,
     _held: Option<Share>,
@@ -71,6 +73,9 @@ pub(super) struct Watch {
     states: watch::Receiver<Option<Arc<State>>>,
     /// The version that is known.
     known: Option<u64>,
+    /// How many changes of its place there were when this watch began: a state from
+    /// before them is no answer to who began it.
+    changes: u64,
 }
 
 impl Watches {
@@ -87,7 +92,7 @@ impl Watches {
     pub(super) fn watch(&self, coap: &Arc<Coap>, of: Resource, source: Source) -> Option<Watch> {
         let mut table = self.table.lock();
         if let Some(watched) = table.watched.get(&of) {
-            return Some(Watch::of(watched));
+            return Some(Watch::of(watched, source.changes(coap)));
         }
         if table.watched.len() >= self.config.resources_max {
             return None;
@@ -95,7 +100,7 @@ impl Watches {
         let id = ResourceId(table.ids);
         table.ids += 1;
         let watched = Arc::new(Watched { id, states: watch::Sender::new(None) });
-        let watch = Watch::of(&watched);
+        let watch = Watch::of(&watched, 0);
         table.watched.insert(of.clone(), Arc::clone(&watched));
         tokio::spawn(follow::watch(Arc::clone(coap), of, watched, source));
         Some(watch)
@@ -126,9 +131,16 @@ impl Table {
 }
 
 impl Watched {
-    /// How it is from now on. Told if it differs from before, or if nothing was told
-    /// for so long.
-    fn put(&self, response: Response, held: Option<Share>, fresh_for: Duration, retell: Duration) {
+    /// How it is from now on, asked for after so many changes. Told if it differs from
+    /// before, or if nothing was told for so long.
+    fn put(
+        &self,
+        response: Response,
+        held: Option<Share>,
+        changes: u64,
+        fresh_for: Duration,
+        retell: Duration,
+    ) {
         let now = now();
         self.states.send_modify(|state| {
             let (version, told) = match state {
@@ -143,7 +155,8 @@ impl Watched {
                 None => (0, now),
             };
             let until = now + fresh_for;
-            let next = State { response, until, told, version, last: false, _held: held };
+            let last = false;
+            let next = State { response, until, told, version, changes, last, _held: held };
             *state = Some(Arc::new(next));
         });
     }
@@ -153,7 +166,8 @@ impl Watched {
         let now = now();
         self.states.send_modify(|state| {
             let version = state.as_ref().map_or(0, |state| state.version + 1);
-            let next = State { response, until: now, told: now, version, last: true, _held: None };
+            let (until, told, changes, last) = (now, now, 0, true);
+            let next = State { response, until, told, version, changes, last, _held: None };
             *state = Some(Arc::new(next));
         });
     }
@@ -198,8 +212,8 @@ impl State {
 }
 
 impl Watch {
-    fn of(watched: &Watched) -> Self {
-        Self { id: watched.id, states: watched.states.subscribe(), known: None }
+    fn of(watched: &Watched, changes: u64) -> Self {
+        Self { id: watched.id, states: watched.states.subscribe(), known: None, changes }
     }
 
     /// The resource, by a number that no other one has.
@@ -207,11 +221,12 @@ impl Watch {
         self.id
     }
 
-    /// Waits for a fresh state: the reply to who asked to observe it.
+    /// Waits for a fresh state, which knows of all that changed before: the reply to
+    /// who asked to observe it.
     pub(super) async fn first(mut self) -> Reply {
         loop {
             let state = self.states.borrow_and_update().clone();
-            if let Some(state) = state.filter(|state| state.last || now() < state.until) {
+            if let Some(state) = state.filter(|state| state.last || self.is_served_by(state)) {
                 let watch = (!state.last).then_some(self);
                 return Reply { watch, ..Reply::new(state.response()) };
             }
@@ -219,6 +234,10 @@ impl Watch {
                 return Reply::new(Response::unavailable(1));
             }
         }
+    }
+
+    fn is_served_by(&self, state: &State) -> bool {
+        now() < state.until && state.changes >= self.changes
     }
 
     /// How the resource is now, which is known from now on.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use tinyfaas_coap::exchange::Response;
-use tinyfaas_coap::message::{Code, Message};
+use tinyfaas_coap::message::{Code, Message, OptionNumber};
 use tinyfaas_model::{CallId, CallRegistry, CallTarget, Route};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -25,6 +25,19 @@ pub(in crate::coap) enum Source {
     Function(PathAndQuery),
     /// What becomes of an asynchronous call.
     Call(CallId),
+}
+
+impl Source {
+    /// How many changes were made there while it has been watched.
+    pub(super) fn changes(&self, coap: &Coap) -> u64 {
+        match self {
+            Self::Function(whole) => {
+                let (name, target) = CallTarget::split(whole);
+                coap.dispatch.changes().count(&Place::new(name, &target))
+            }
+            Self::Call(_) => 0,
+        }
+    }
 }
 
 /// A resource while it is watched. It is off the table when this is dropped.
@@ -80,10 +93,11 @@ impl Following {
         let request = self.resource.request();
         let mut changes = coap.dispatch.changes().listen(Place::new(name, &target));
         let mut busy = 0;
+        let mut format = None;
         loop {
             let began = Instant::now();
             // What changes from here on may not be seen by this run.
-            changes.forget();
+            let known = changes.forget();
             let revision = coap.dispatch.routes().revision();
             let route = coap.dispatch.routes().find(name);
             if route.as_ref().is_some_and(|route| !route.function.coap.observable) {
@@ -93,7 +107,13 @@ impl Following {
             let wait = fresh_for(&reply.response.options);
             if reply.response.code.is_success() {
                 busy = 0;
-                if let Err(last) = self.put(reply, wait) {
+                // Who observes has been told a format, which stays (RFC 7641 section 4.2).
+                let has = reply.response.options.uint(OptionNumber::CONTENT_FORMAT);
+                if has.is_some() && format.is_some() && has != format {
+                    return ended(Code::NOT_ACCEPTABLE, "its content format is another one now");
+                }
+                format = has.or(format);
+                if let Err(last) = self.put(reply, known, wait) {
                     return last;
                 }
             } else {
@@ -120,7 +140,7 @@ impl Following {
             let pending = coap.accepted.get(id).is_some_and(|call| !call.state.has_ended());
             let until = Instant::now() + MAX_AGE_DEFAULT;
             if pending {
-                if let Err(last) = self.put(Reply::new(pending_state()), MAX_AGE_DEFAULT) {
+                if let Err(last) = self.put(Reply::new(pending_state()), 0, MAX_AGE_DEFAULT) {
                     return last;
                 }
                 coap.accepted.ended(id, until).await;
@@ -129,7 +149,7 @@ impl Following {
                 if !reply.response.code.is_success() {
                     return reply.response;
                 }
-                if let Err(last) = self.put(reply, MAX_AGE_DEFAULT) {
+                if let Err(last) = self.put(reply, 0, MAX_AGE_DEFAULT) {
                     return last;
                 }
                 sleep_until(until).await;
@@ -146,7 +166,7 @@ impl Following {
     }
 
     /// Takes over a state as long as there is room for it.
-    fn put(&self, reply: Reply, fresh_for: Duration) -> Result<(), Response> {
+    fn put(&self, reply: Reply, changes: u64, fresh_for: Duration) -> Result<(), Response> {
         let watches = &self.coap.watches;
         let mut held = watches.states.share();
         let bytes = reply.response.payload.len() + reply.response.options.as_encoded().len();
@@ -158,7 +178,8 @@ impl Following {
                 reply.response
             });
         }
-        self.watched.put(reply.response, Some(held), fresh_for, watches.config.retell_every);
+        let retell = watches.config.retell_every;
+        self.watched.put(reply.response, Some(held), changes, fresh_for, retell);
         Ok(())
     }
 

@@ -43,10 +43,10 @@ fn watched() -> Watched {
 #[tokio::test(start_paused = true)]
 async fn an_unchanged_state_is_told_again_only_after_long() {
     let watched = watched();
-    let mut watch = Watch::of(&watched);
+    let mut watch = Watch::of(&watched, 0);
     let mut put = |text| {
         let retell = Duration::from_secs(100);
-        watched.put(response(Code::CONTENT, &[], text), None, Duration::from_secs(60), retell);
+        watched.put(response(Code::CONTENT, &[], text), None, 0, Duration::from_secs(60), retell);
         watch.latest().expect("it is there").version
     };
     let pause = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
@@ -60,11 +60,11 @@ async fn an_unchanged_state_is_told_again_only_after_long() {
 #[tokio::test(start_paused = true)]
 async fn what_has_passed_of_max_age_is_taken_off() {
     let watched = watched();
-    let mut watch = Watch::of(&watched);
+    let mut watch = Watch::of(&watched, 0);
     let mut check = |max_age: &[(OptionNumber, u32)], expected: [Option<u32>; 2]| {
         let reply = response(Code::CONTENT, max_age, "x");
         let fresh_for = fresh_for(&reply.options);
-        watched.put(reply, None, fresh_for, Duration::from_secs(600));
+        watched.put(reply, None, 0, fresh_for, Duration::from_secs(600));
         let state = watch.latest().expect("it is there");
         async move {
             let left = || state.response().options.uint(OptionNumber::MAX_AGE);
@@ -83,17 +83,32 @@ async fn who_asks_while_a_state_is_old_waits_for_the_next() {
     let watched = watched();
     let put = |text| {
         let (fresh, retell) = (Duration::from_secs(1), Duration::from_secs(600));
-        watched.put(response(Code::CONTENT, &[], text), None, fresh, retell);
+        watched.put(response(Code::CONTENT, &[], text), None, 0, fresh, retell);
     };
     put("old");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let first = Watch::of(&watched).first();
+    let first = Watch::of(&watched, 0).first();
     tokio::pin!(first);
     assert!(first.as_mut().now_or_never().is_none());
     put("new");
     let reply = first.await;
     assert_eq!((&reply.response.payload[..], reply.watch.is_some()), (&b"new"[..], true));
     watched.put_last(Response::new(Code::NOT_FOUND));
-    let reply = Watch::of(&watched).first().await;
+    let reply = Watch::of(&watched, 0).first().await;
     assert_eq!((reply.response.code, reply.watch.is_some()), (Code::NOT_FOUND, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_after_a_change_waits_for_a_state_that_knows_it() {
+    let watched = watched();
+    let put = |text, changes| {
+        let (fresh, retell) = (Duration::from_secs(60), Duration::from_secs(600));
+        watched.put(response(Code::CONTENT, &[], text), None, changes, fresh, retell);
+    };
+    put("before", 1);
+    let first = Watch::of(&watched, 2).first();
+    tokio::pin!(first);
+    assert!(first.as_mut().now_or_never().is_none());
+    put("after", 2);
+    assert_eq!(&first.await.response.payload[..], b"after");
 }
