@@ -47,6 +47,7 @@ impl Answer {
 }
 
 struct Entry {
+    print: u64,
     peer: Peer,
     id: MessageId,
     expires: Instant,
@@ -55,16 +56,25 @@ struct Entry {
     place: Option<Handle>,
 }
 
-/// What an entry takes beside its answer, in bytes: itself in a table that is
-/// half full, its place among the finished, and the answer's own bookkeeping.
-pub(super) const ENTRY_BYTES: usize =
-    2 * (size_of::<Entry>() + size_of::<u64>()) + 2 * size_of::<Handle>() + 64;
+/// What an entry takes beside its answer, in bytes: itself and its place among the
+/// finished, both with their links; its place in a table of which a quarter is in
+/// use at least; and what malloc adds to an answer.
+pub(super) const ENTRY_BYTES: usize = size_of::<Entry>()
+    + 2 * size_of::<Handle>()
+    + 2 * LINKS_BYTES
+    + 4 * (size_of::<u64>() + size_of::<Handle>() + 1)
+    + 16;
+/// Of an entry of a chain.
+const LINKS_BYTES: usize = 16;
 
+/// The entries stand in a chain and not in the table itself, since a table that
+/// much is put into and taken from may grow to four times what is in use.
 #[derive(Default)]
 pub(super) struct Seen {
-    entries: HashMap<u64, Entry, BuildHasherDefault<AsIs>>,
+    places: HashMap<u64, Handle, BuildHasherDefault<AsIs>>,
+    entries: Chain<Entry>,
     /// Oldest first.
-    finished: Chain<u64>,
+    finished: Chain<Handle>,
     /// What the finished take.
     bytes: usize,
     bytes_max: usize,
@@ -88,7 +98,7 @@ impl Seen {
         peer: &Peer,
         id: MessageId,
     ) -> Option<&State> {
-        let entry = self.entries.get(&print)?;
+        let entry = self.entries.get(*self.places.get(&print)?)?;
         let lives = now < entry.expires || matches!(entry.state, State::Running(_));
         (lives && entry.id == id && entry.peer == *peer).then_some(&entry.state)
     }
@@ -102,16 +112,21 @@ impl Seen {
         expires: Instant,
         call: CallId,
     ) {
-        let entry = Entry { peer, id, expires, state: State::Running(call), place: None };
-        if let Some(before) = self.entries.insert(print, entry) {
-            self.discount(&before);
+        let state = State::Running(call);
+        let entry = Entry { print, peer, id, expires, state, place: None };
+        let place = self.entries.push_back(entry);
+        if let Some(before) = self.places.insert(print, place) {
+            self.remove(before);
         }
     }
 
     /// Remembers how it was answered. What is too old or too much goes, the oldest
     /// first; never one that runs.
     pub(super) fn finish(&mut self, now: Instant, print: u64, answer: Answer) {
-        let Some(entry) = self.entries.get_mut(&print) else {
+        let Some(&place) = self.places.get(&print) else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(place) else {
             return;
         };
         if entry.place.is_some() {
@@ -120,13 +135,14 @@ impl Seen {
         }
         self.bytes += ENTRY_BYTES + answer.bytes();
         entry.state = State::Done(answer);
-        entry.place = Some(self.finished.push_back(print));
+        entry.place = Some(self.finished.push_back(place));
         self.clear(now);
     }
 
     /// A separate reply has arrived or is given up: its bytes are not needed.
     pub(super) fn settle(&mut self, print: u64) {
-        if let Some(entry) = self.entries.get_mut(&print)
+        if let Some(place) = self.places.get(&print)
+            && let Some(entry) = self.entries.get_mut(*place)
             && let State::Done(Answer::Separate(reply)) = &mut entry.state
             && let Some(reply) = reply.take()
         {
@@ -136,28 +152,31 @@ impl Seen {
 
     /// Forgets what is too old or too much.
     pub(super) fn clear(&mut self, now: Instant) {
-        while let Some((place, print)) = self.finished.front() {
-            let print = *print;
-            let Some(entry) = self.entries.get(&print) else {
+        while let Some((at, place)) = self.finished.front() {
+            let Some(entry) = self.entries.get(*place) else {
                 // Whatever stands here for nothing must not be met for ever.
-                self.finished.remove(place);
+                self.finished.remove(at);
                 continue;
             };
             if self.bytes <= self.bytes_max && now < entry.expires {
                 break;
             }
-            self.forget(print);
+            let place = *place;
+            self.places.remove(&entry.print);
+            self.remove(place);
         }
     }
 
     pub(super) fn forget(&mut self, print: u64) {
-        if let Some(entry) = self.entries.remove(&print) {
-            self.discount(&entry);
+        if let Some(place) = self.places.remove(&print) {
+            self.remove(place);
         }
     }
 
-    /// An entry has gone.
-    fn discount(&mut self, entry: &Entry) {
+    fn remove(&mut self, place: Handle) {
+        let Some(entry) = self.entries.remove(place) else {
+            return;
+        };
         if let State::Done(answer) = &entry.state {
             self.bytes -= ENTRY_BYTES + answer.bytes();
         }
@@ -186,5 +205,29 @@ mod tests {
         seen.clear(expires);
         assert_eq!((seen.bytes(), seen.entries.len()), (0, 0));
         assert!(seen.finished.front().is_none());
+    }
+
+    /// However much has come and gone, which makes a table grow beyond its need.
+    #[test]
+    fn what_it_takes_is_what_it_says() {
+        let now = Instant::now();
+        let bytes_max = 1 << 20;
+        let mut seen = Seen::new(bytes_max);
+        let key = crate::keyed::Keyed::new(7);
+        for number in 0..100_000_u32 {
+            let print = key.hash(number);
+            let peer = Peer::at("192.0.2.1:5683".parse().unwrap());
+            let expires = now + Duration::from_secs(1);
+            let call = CallId(Chain::default().push_back(()));
+            seen.begin(print, peer, MessageId(number as u16), expires, call);
+            seen.finish(now, print, Answer::Whole(Bytes::copy_from_slice(&[7; 64])));
+        }
+        let remembered = seen.entries.len();
+        assert_eq!((seen.finished.len(), seen.places.len()), (remembered, remembered));
+        assert!(seen.bytes() <= bytes_max && seen.bytes() > bytes_max - 1024);
+        // At most seven eighths of a table are in use, and each has a byte of control.
+        let table = seen.places.capacity() * 8 / 7 * (size_of::<(u64, Handle)>() + 1);
+        let entry = size_of::<Entry>() + size_of::<Handle>() + 2 * LINKS_BYTES + 64 + 16;
+        assert!(table + remembered * entry <= bytes_max, "{table} + {remembered} * {entry}");
     }
 }
