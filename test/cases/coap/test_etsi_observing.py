@@ -83,7 +83,7 @@ class Observing(CoapCase):
     def test_obs_05_switched_off(self):
         """A client that acknowledges nothing is sent the notification again and again,
         what is the newest each time. That it ends is proven where time can be made
-        up: crates/coap."""
+        up: a_reset_or_silence_ends_it in crates/coap."""
         client, _, answer = self.register()
         self.put("the first")
         first = self.notified(client, answer, acknowledge=False)
