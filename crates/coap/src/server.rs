@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::block::{BlockLimits, Blocks, Carrier, Step, Transfer};
-use crate::exchange::{CallId, Exchange, Fate, Limits, Output, Response};
+use crate::exchange::{CallId, Exchange, Fate, Limits, Output, Response, suppressed};
 use crate::message::{Code, Kind, Message, OptionNumber, Token};
 use crate::observe::{Change, ObserverId, Observers, ResourceId};
 use crate::peer::Peer;
@@ -124,9 +124,12 @@ impl Server {
 
     /// Enters who is owed this reply, which is to follow at once, as an observer of
     /// this resource. False if there is no room for it, or if it cannot observe:
-    /// then the reply is one to a request without Observe (RFC 7641 section 4.1).
+    /// then the reply is one to a request without Observe (RFC 7641 section 4.1). So
+    /// is who wants no such response (RFC 7967): it could not be told anything.
     pub fn observe(&mut self, now: Instant, owed: &mut Owed, resource: ResourceId) -> bool {
-        if !self.exchange.is_running(owed.call) {
+        let unwanted = owed.transfer.options().uint(OptionNumber::NO_RESPONSE);
+        if !self.exchange.is_running(owed.call) || suppressed(unwanted.unwrap_or(0), Code::CONTENT)
+        {
             return false;
         }
         let proven = self.exchange.is_proven(now, &owed.peer);

@@ -391,6 +391,17 @@ fn without_room_the_reply_has_no_observe() {
 }
 
 #[test]
+fn who_wants_no_response_observes_nothing() {
+    let mut played = Played::new(Limits::default());
+    let options: &[(OptionNumber, &[u8])] =
+        &[(OptionNumber::OBSERVE, b""), (OptionNumber::NO_RESPONSE, &[26])];
+    let mut request = played.ask(NON, 1, options).unwrap();
+    assert!(!played.server.observe(played.now, &mut request.owed, RESOURCE));
+    played.server.reply(played.now, request.owed, content(b"0"));
+    assert_eq!((played.sent(), played.observers()), (vec![], 0));
+}
+
+#[test]
 fn what_is_remembered_of_notifications_is_bounded() {
     let mut played = Played::new(Limits { notifications_remembered_max: 10, ..Limits::default() });
     played.observe(NON, 1, b"0");
