@@ -75,7 +75,7 @@ impl Patience {
         if connection.running() > 0 {
             self.busy = now;
         }
-        let coming = input_bytes > 0 && connection.wants_input();
+        let coming = input_bytes > 0 && connection.wants_input() && !connection.has_ended();
         self.message = coming.then(|| self.message.unwrap_or(now));
         let writing = connection.output_bytes() > 0;
         self.stalled = writing.then(|| self.stalled.unwrap_or(now));
@@ -91,7 +91,9 @@ impl Patience {
         let ended = connection.has_ended();
         let stall = if ended { config.linger_timeout } else { config.write_stall_timeout };
         let greeting = !connection.is_greeted() && !ended;
-        let idle = connection.running() == 0 && !ended && self.until.is_none();
+        // What is still to be written is waited for as long as it is taken.
+        let quiet = connection.running() == 0 && connection.output_bytes() == 0;
+        let idle = quiet && !ended && self.until.is_none();
         let silence = match self.asked {
             _ if connection.observers() == 0 => (self.busy + config.idle_timeout, Limit::Idle),
             None => (self.busy + config.idle_timeout, Limit::Silence),

@@ -165,6 +165,44 @@ async fn a_message_must_come_whole_in_time() {
     assert_eq!(begun.elapsed().as_secs(), before + 1);
 }
 
+/// A limit that has led to an end, or to a Release, must not be met again and again
+/// while its words are still to be written: the task would turn for nothing.
+#[test]
+fn a_limit_is_met_once() {
+    let (config, begun) = (TcpConfig::default(), now());
+    let peer = Peer::at(SocketAddr::from(([127, 0, 0, 1], 4000)));
+    let open = || {
+        let mut connection = Connection::new(config.stream.clone(), peer, begun);
+        let mut input = BytesMut::from(&[&Frame::new(CSM).encode_head()[..], b"\xe0"].concat()[..]);
+        let mut blocks = Blocks::new(BlockLimits::default(), 1);
+        assert!(connection.advance(begun, &mut input, &mut blocks).is_none());
+        (connection, input)
+    };
+    let stall = |wait| Some((begun + wait, Limit::Stall));
+    // Its client reads a byte now and then, and is silent for ever.
+    let (mut connection, _) = open();
+    let mut patience = Patience::new(begun);
+    connection.release();
+    patience.note(begun, &connection, 0);
+    assert_eq!(patience.next(&config, &connection), stall(config.write_stall_timeout));
+    patience.wrote();
+    let later = begun + 2 * config.idle_timeout;
+    patience.note(later, &connection, 0);
+    let stalled = Some((later + config.write_stall_timeout, Limit::Stall));
+    assert_eq!(patience.next(&config, &connection), stalled);
+    // Its client has sent half a message, and reads nothing any more.
+    let (mut connection, input) = open();
+    let mut patience = Patience::new(begun);
+    patience.note(begun, &connection, input.len());
+    connection.abort("too late");
+    patience.note(begun, &connection, input.len());
+    assert_eq!(patience.next(&config, &connection), stall(config.linger_timeout));
+    patience.wrote();
+    patience.note(later, &connection, input.len());
+    let stalled = Some((later + config.linger_timeout, Limit::Stall));
+    assert_eq!(patience.next(&config, &connection), stalled);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_takes_nothing_is_cut_off() {
     let client = Client::greeted(200).await;
