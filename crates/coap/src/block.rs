@@ -132,6 +132,12 @@ fn names_reply(number: OptionNumber, tagged: bool) -> bool {
     }
 }
 
+/// Whether what a body of a request is found by has this option: blocks of another
+/// format are none of it (RFC 7959 sections 2.3 and 2.9.2).
+fn names_body(number: OptionNumber) -> bool {
+    number == OptionNumber::CONTENT_FORMAT || names_reply(number, true)
+}
+
 /// All block-wise transfers. See the module.
 pub struct Blocks {
     limits: BlockLimits,
@@ -288,7 +294,7 @@ impl Blocks {
         mut transfer: Transfer,
         block: Block,
     ) -> Step {
-        let print = self.print("block1", &transfer, true);
+        let print = self.print("block1", &transfer, names_body);
         match self.assemblies.take(now, print, transfer.peer, &message, block) {
             Ok(Some(body)) => {
                 message.payload = body;
@@ -352,17 +358,17 @@ impl Blocks {
     /// asks for at a time, but need not stand in the requests for later blocks when
     /// it tagged blocks of the request (RFC 9175 section 3.3).
     fn reply_print(&self, transfer: &Transfer, tagged: bool) -> u64 {
-        self.print("block2", transfer, tagged)
+        self.print("block2", transfer, |number| names_reply(number, tagged))
     }
 
-    /// A hash of what makes requests blocks of one: endpoint, method, path and
-    /// query, what is accepted, and the Request-Tags.
-    fn print(&self, what: &str, transfer: &Transfer, tagged: bool) -> u64 {
+    /// A hash of what makes requests blocks of one: endpoint, method, and those of
+    /// the options that count.
+    fn print(&self, what: &str, transfer: &Transfer, counts: impl Fn(OptionNumber) -> bool) -> u64 {
         use std::hash::{BuildHasher, Hash, Hasher};
         let mut hasher = self.key.build_hasher();
         (what, &transfer.peer, transfer.code).hash(&mut hasher);
         for (number, value) in transfer.options.iter() {
-            if names_reply(number, tagged) {
+            if counts(number) {
                 (number, value).hash(&mut hasher);
             }
         }

@@ -178,7 +178,7 @@ fn a_client_may_go_on_with_smaller_blocks() {
 }
 
 #[test]
-fn endpoints_methods_and_tags_are_bodies_of_their_own() {
+fn endpoints_methods_formats_and_tags_are_bodies_of_their_own() {
     let mut played = Played::new(BlockLimits::default());
     let tag = |value| (OptionNumber::REQUEST_TAG, value);
     let one = (OptionNumber::BLOCK1, block(0, true, 0).to_uint());
@@ -192,6 +192,8 @@ fn endpoints_methods_and_tags_are_bodies_of_their_own() {
     assert_eq!(played.runs[0], [&[1; 16][..], b"one"].concat());
     assert_eq!(played.runs[1], [&[2; 16][..], b"two"].concat());
     played.ask(Code::PUT, &[one], &[1; 16]);
+    let other = played.ask(Code::PUT, &[two, (OptionNumber::CONTENT_FORMAT, 50)], b"x");
+    assert_eq!(other.code, Code::REQUEST_ENTITY_INCOMPLETE);
     played.from.remote.set_port(4001);
     let reply = played.ask(Code::PUT, &[two], b"x");
     assert_eq!(reply.code, Code::REQUEST_ENTITY_INCOMPLETE);
