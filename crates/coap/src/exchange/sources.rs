@@ -63,9 +63,8 @@ impl Source {
     }
 
     fn spent(&mut self, now: Instant, bytes_per_s: u32) -> u64 {
-        let back = now.saturating_duration_since(self.at).as_millis() as u64
-            * u64::from(bytes_per_s)
-            / 1000;
+        let passed = now.saturating_duration_since(self.at).as_millis() as u64;
+        let back = passed.saturating_mul(u64::from(bytes_per_s)) / 1000;
         if back > 0 {
             self.spent = self.spent.saturating_sub(back);
             self.at = now;
