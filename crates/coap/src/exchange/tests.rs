@@ -2,6 +2,7 @@ use super::*;
 use crate::message::{Code, OptionsBuilder};
 use proptest::prelude::*;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 struct Played {
     exchange: Exchange,
