@@ -12,10 +12,6 @@ use tinyfaas_model::Limits;
 
 use crate::config::Config;
 
-/// A message over TCP that every client may count on (RFC 8323 section 5.3.1), in
-/// bytes.
-const COAP_TCP_MESSAGE_MIN: usize = 1152;
-
 /// The gateway's share.
 pub(crate) fn gateway(config: &Config) -> GatewayConfig {
     GatewayConfig {
@@ -62,8 +58,7 @@ fn coap(config: &Config) -> CoapConfig {
     tcp.connections_max = config.count("coap-tcp-connections");
     tcp.idle_timeout = config.duration("coap-tcp-idle-timeout");
     tcp.write_stall_timeout = config.duration("write-timeout");
-    tcp.stream.message_bytes_max =
-        size(config.bytes("coap-tcp-message-max")).max(COAP_TCP_MESSAGE_MIN);
+    tcp.stream.message_bytes_max = size(config.bytes("coap-tcp-message-max"));
     tcp.stream.sent_message_bytes_max = tcp.stream.message_bytes_max;
     coap
 }

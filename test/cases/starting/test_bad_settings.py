@@ -127,6 +127,8 @@ class BadSettings(OwnServerCase):
             ("COAPS_PORT", "5684", "no key is given for CoAP over DTLS; name a file of keys by TF_COAP_KEYS_FILE"),
             ("COAPS_PORT", "65536", "ports end at 65535"), ("COAP_TCP_PORT", "x", "not a whole number"),
             ("TF_COAP_BODY_MAX", "17MiB", "too large; give at most 16777216 bytes (16 MiB)"),
+            ("TF_COAP_TCP_MESSAGE_MAX", "1151", "too small; give at least 1152 bytes"),
+            ("TF_COAP_TCP_MESSAGE_MAX", "17MiB", "too large; give at most 16777216 bytes (16 MiB)"),
             ("TF_COAP_CHALLENGE", "maybe", "use one of: yes, no"),
             ("TF_COAP_KEYS_FILE", "/no/such/keys", "there is no such file"),
             ("TF_COAP_KEYS_FILE", "/dev/null", "it is not an ordinary file"),

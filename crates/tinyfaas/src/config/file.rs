@@ -131,6 +131,7 @@ fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
             | Kind::Duration
             | Kind::Bytes
             | Kind::BytesUpTo(_)
+            | Kind::BytesBetween(..)
             | Kind::Count
     );
     let takes_lists = matches!(setting.kind, Kind::Addresses | Kind::Names);
@@ -161,7 +162,9 @@ fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
     let wanted = match setting.kind {
         Kind::Port | Kind::NeededPort | Kind::PortIfWanted | Kind::Count => "a whole number",
         Kind::Duration => "a text such as \"30s\", or a number of seconds",
-        Kind::Bytes | Kind::BytesUpTo(_) => "a text such as \"64MiB\", or a number of bytes",
+        Kind::Bytes | Kind::BytesUpTo(_) | Kind::BytesBetween(..) => {
+            "a text such as \"64MiB\", or a number of bytes"
+        }
         Kind::Addresses | Kind::Names => "a text or a list of texts",
         Kind::YesNo => "true or false",
         Kind::Text | Kind::User | Kind::Choice(_) | Kind::File | Kind::Keys => "a text",

@@ -83,6 +83,10 @@ pub(crate) const COAP_KEYS_FILE: &str = "coap-keys-file";
 /// a client may ask for blocks of 16 bytes.
 const COAP_BODY_MAX: u64 = 16 << 20;
 
+/// A message over TCP that every client may count on (RFC 8323 section 5.3.1), in
+/// bytes.
+const COAP_TCP_MESSAGE_MIN: u64 = 1152;
+
 /// Every setting, in the order in which they are shown.
 #[rustfmt::skip]
 pub(crate) const SETTINGS: &[Setting] = &[
@@ -213,7 +217,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "connections over TCP at a time; further ones are told so and closed"),
     setting(COAP, "coap-tcp-idle-timeout", "TF_COAP_TCP_IDLE_TIMEOUT", "5min", Kind::Duration,
         "a silent connection over TCP; beyond: closed, or, if its client observes something, asked whether it is there"),
-    setting(COAP, "coap-tcp-message-max", "TF_COAP_TCP_MESSAGE_MAX", "129KiB", Kind::BytesUpTo(COAP_BODY_MAX),
+    setting(COAP, "coap-tcp-message-max", "TF_COAP_TCP_MESSAGE_MAX", "129KiB", Kind::BytesBetween(COAP_TCP_MESSAGE_MIN, COAP_BODY_MAX),
         "a message over TCP, either way, 1,152 bytes at least; longer bodies go in blocks"),
 
     setting(DEPLOYS, "start-timeout", "TF_START_TIMEOUT", "60s", Kind::Duration,

@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Bytes,
     /// A size, at most so many bytes.
     BytesUpTo(u64),
+    /// A size, at least and at most so many bytes.
+    BytesBetween(u64, u64),
     /// A whole number, 1 at least.
     Count,
     /// `yes` or `no`.
@@ -119,6 +121,10 @@ impl Kind {
                     Err(format!("too large; give at most {most} bytes ({} MiB)", most >> 20))
                 }
                 bytes => Ok(Value::Bytes(bytes)),
+            },
+            Self::BytesBetween(least, most) => match bytes(text)? {
+                bytes if bytes < least => Err(format!("too small; give at least {least} bytes")),
+                _ => Self::BytesUpTo(most).parse(text),
             },
             Self::Count => count(text).map(Value::Count),
             Self::YesNo => match text {
@@ -299,6 +305,9 @@ mod tests {
         check(Kind::YesNo, "", None);
         check(Kind::BytesUpTo(1024), "1KiB", Some(Value::Bytes(1024)));
         check(Kind::BytesUpTo(1024), "1025", None);
+        check(Kind::BytesBetween(512, 1024), "512", Some(Value::Bytes(512)));
+        check(Kind::BytesBetween(512, 1024), "511", None);
+        check(Kind::BytesBetween(512, 1024), "1025", None);
         check(Kind::PortIfWanted, "", Some(Value::Unset));
         check(Kind::PortIfWanted, "-1", Some(Value::Port(None)));
     }
