@@ -103,21 +103,27 @@ fn whole(server: &Server, known: &Value, paint: Paint) -> String {
         };
         facts.add(&text(&runtime["env"]), found);
     }
-    for (what, value) in known["load"].as_object().into_iter().flatten() {
-        let what = terminal::tame(what).replace('_', " ");
+    load(&mut facts, "", &known["load"]);
+    facts.shown()
+}
+
+/// How busy the server is; what belongs to one protocol goes by its name.
+fn load(facts: &mut Facts, of: &str, load: &Value) {
+    for (what, value) in load.as_object().into_iter().flatten() {
+        let what = format!("{of}{}", terminal::tame(what).replace('_', " "));
         let shown = |number: u64| {
             if what.ends_with("bytes") { terminal::bytes(number) } else { number.to_string() }
         };
         let (taken, limit) = (value["taken"].as_u64(), value["limit"].as_u64());
         match (taken, limit, value.as_u64()) {
             (Some(taken), Some(limit), _) => {
-                facts.add(&what, format!("{} of {}", shown(taken), shown(limit)))
+                facts.add(&what, format!("{} of {}", shown(taken), shown(limit)));
             }
             (_, _, Some(number)) => facts.add(&what, shown(number)),
+            _ if of.is_empty() => self::load(facts, &format!("{what} "), value),
             _ => {}
         }
     }
-    facts.shown()
 }
 
 fn function(known: &Value, paint: Paint) -> String {
@@ -210,7 +216,10 @@ mod tests {
             "version": "1", "uptime_seconds": 60.0, "started": "T", "backend": "process",
             "endpoints": {"http": 8000, "coap": null},
             "runtimes": [{"env": "nodejs", "problem": "no node"}, {"env": "binary", "found": "/bin/sh"}],
-            "load": {"held_bytes": {"taken": 1000, "limit": 64_000_000}, "unknown_functions": 3},
+            "load": {
+                "coap": {"copies": 2, "sessions": {"taken": 1, "limit": 1024}},
+                "held_bytes": {"taken": 1000, "limit": 64_000_000}, "unknown_functions": 3,
+            },
         });
         let server = Server::at(crate::client::Address::parse("h:1").expect("one")).expect("one");
         let expected = "\
@@ -221,6 +230,8 @@ tinyFaaS 1 at http://h:1
   http               port 8000
   nodejs             not available: no node
   binary             /bin/sh
+  coap copies        2
+  coap sessions      1 of 1024
   held bytes         1.0 kB of 64 MB
   unknown functions  3
 ";
