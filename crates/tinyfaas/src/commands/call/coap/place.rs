@@ -57,7 +57,7 @@ impl Place {
             scheme @ ("coaps" | "coaps+tcp") => {
                 return Err(format!(
                     "{scheme} is not spoken by this command; libcoap's client speaks it: \
-                     coap-client -u IDENTITY -k KEY {scheme}://HOST/NAME"
+                     coap-client-gnutls -u IDENTITY -k KEY {scheme}://HOST/NAME"
                 ));
             }
             scheme => return Err(format!("{scheme} is not CoAP; {WANTED}")),
