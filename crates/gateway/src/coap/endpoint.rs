@@ -6,6 +6,9 @@
 //! back costs more than all the rest. Must not know what requests ask for
 //! (`answer.rs`) nor the rules of the message layer (`tinyfaas_coap`).
 
+mod call;
+mod stopping;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -13,13 +16,13 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use futures_util::future::{AbortHandle, Abortable, Aborted};
+use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use tinyfaas_coap::Peer;
 use tinyfaas_coap::exchange::{CallId, Output, Response};
 use tinyfaas_coap::server::{Owed, Server};
@@ -27,6 +30,8 @@ use tinyfaas_model::random;
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until};
 
+use self::call::{Call, Run};
+use self::stopping::Stopping;
 use super::answer::{Answer, Reply, answer};
 use super::dtls::{self, Sessions};
 use super::keys::PskKeys;
@@ -44,33 +49,6 @@ const TURN: usize = 32;
 
 /// How often it is told, while it lasts, that a socket cannot be read.
 const TROUBLE_TOLD_EVERY: Duration = Duration::from_secs(60);
-
-/// A call that runs, in one allocation with its place among the others.
-struct Call {
-    /// None once it has ended.
-    owed: Option<Owed>,
-    run: Run,
-}
-
-enum Run {
-    /// Of one that is never given up.
-    Plain(Pin<Box<dyn Future<Output = Reply> + Send>>),
-    /// Of one whose endpoint may be forgotten.
-    Abortable(Abortable<Pin<Box<dyn Future<Output = Reply> + Send>>>),
-}
-
-impl Future for Call {
-    type Output = (Owed, Result<Reply, Aborted>);
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = match &mut self.run {
-            Run::Plain(call) => Ok(ready!(call.as_mut().poll(cx))),
-            Run::Abortable(call) => ready!(call.poll_unpin(cx)),
-        };
-        let owed = self.owed.take().expect("what has ended is polled no more");
-        Poll::Ready((owed, outcome))
-    }
-}
 
 /// The endpoint; a future that ends when the server has stopped.
 pub(super) struct Endpoint {
@@ -100,40 +78,6 @@ struct Secured {
 enum Side {
     Clear,
     Secured,
-}
-
-/// The server's stop as this endpoint sees it.
-struct Stopping {
-    changed: Pin<Box<dyn Future<Output = Stop> + Send>>,
-    until: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stopping {
-    fn new(mut stop: watch::Receiver<Stop>) -> Self {
-        let changed = async move {
-            match stop.wait_for(Option::is_some).await {
-                Ok(until) => *until,
-                // Who could stop it is gone, so it is over.
-                Err(_) => Some(tokio::time::Instant::now()),
-            }
-        };
-        Self { changed: Box::pin(changed), until: None }
-    }
-
-    /// Ready when the time is over. From the first look after the stop on,
-    /// [`Stopping::has_begun`].
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.until.is_none() {
-            let Poll::Ready(until) = self.changed.as_mut().poll(cx) else { return Poll::Pending };
-            let until = until.unwrap_or_else(tokio::time::Instant::now);
-            self.until = Some(Box::pin(sleep_until(until)));
-        }
-        self.until.as_mut().map_or(Poll::Pending, |until| until.as_mut().poll(cx))
-    }
-
-    fn has_begun(&self) -> bool {
-        self.until.is_some()
-    }
 }
 
 impl Endpoint {

@@ -1,0 +1,41 @@
+//! A call that runs for a datagram.
+//!
+//! Owns what is to be done with its reply. Must not know what it calls.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_util::FutureExt;
+use futures_util::future::{Abortable, Aborted};
+use tinyfaas_coap::server::Owed;
+
+use super::super::answer::Reply;
+
+/// A call that runs, in one allocation with its place among the others.
+pub(super) struct Call {
+    /// None once it has ended.
+    pub(super) owed: Option<Owed>,
+    pub(super) run: Run,
+}
+
+/// How it runs.
+pub(super) enum Run {
+    /// Of one that is never given up.
+    Plain(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    /// Of one whose endpoint may be forgotten.
+    Abortable(Abortable<Pin<Box<dyn Future<Output = Reply> + Send>>>),
+}
+
+impl Future for Call {
+    type Output = (Owed, Result<Reply, Aborted>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = match &mut self.run {
+            Run::Plain(call) => Ok(ready!(call.as_mut().poll(cx))),
+            Run::Abortable(call) => ready!(call.poll_unpin(cx)),
+        };
+        let owed = self.owed.take().expect("what has ended is polled no more");
+        Poll::Ready((owed, outcome))
+    }
+}
