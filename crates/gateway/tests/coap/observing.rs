@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use tinyfaas_coap::message::{Code, Kind, Message, MessageId, OptionNumber, OptionsBuilder, Token};
 use tinyfaas_gateway::GatewayConfig;
-use tinyfaas_model::{CoapAttributes, FunctionName, Handler, Reply};
+use tinyfaas_model::{CallOutcome, CoapAttributes, FunctionName, Handler, Reply};
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -299,6 +299,56 @@ async fn what_is_watched_is_bounded() {
     assert_eq!(observer.told().await.code, Code::SERVICE_UNAVAILABLE);
     let (_, reply) = Observer::begin(&server, "/f").await;
     assert_eq!((text(&reply), is_observed(&reply)), ((Code::CONTENT, "far too long"), false));
+}
+
+/// A function that takes one call at a time, and a POST as long as it may.
+#[tokio::test]
+async fn a_busy_function_has_a_few_runs_before_that_is_told() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (opened, busy) = (Arc::clone(&gate), Arc::new(AtomicUsize::new(0)));
+    let begun = Arc::clone(&busy);
+    let mut server = Server::start(GatewayConfig::default());
+    let function = Function { places: 1, waiting_max: 0, ..observable() };
+    server.deploy(
+        function,
+        handler(move |call, place| {
+            let (gate, begun) = (Arc::clone(&opened), Arc::clone(&begun));
+            async move {
+                let _place = place;
+                let count = begun.load(Ordering::SeqCst);
+                if call.method == Method::POST {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    gate.acquire().await.unwrap().forget();
+                }
+                let mut reply = Reply::from_bytes(count.to_string());
+                reply.headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=1"));
+                Ok(reply)
+            }
+        }),
+    );
+    let server = Arc::new(server);
+    let (mut observer, first) = Observer::begin(&server, "/f").await;
+    assert_eq!(text(&first), (Code::CONTENT, "0"));
+    let hold = |count| {
+        let (server, busy) = (Arc::clone(&server), Arc::clone(&busy));
+        async move {
+            // A run may have the place just then.
+            while busy.load(Ordering::SeqCst) < count {
+                let server = Arc::clone(&server);
+                let call = tokio::spawn(async move { server.ask(post("/f", "")).await });
+                until(|| busy.load(Ordering::SeqCst) == count || call.is_finished()).await;
+            }
+        }
+    };
+    hold(1).await;
+    let refused = || server.counters().calls.count(CallOutcome::Busy);
+    let before = refused();
+    until(|| refused() > before).await;
+    gate.add_permits(1);
+    assert_eq!(text(&observer.told().await), (Code::CONTENT, "1"));
+    hold(2).await;
+    assert_eq!(observer.told().await.code, Code::SERVICE_UNAVAILABLE);
+    gate.add_permits(1);
 }
 
 #[tokio::test]
