@@ -111,3 +111,15 @@ async fn another_format_than_is_accepted_is_an_error() {
     check(&server, get("/f").with(OptionNumber::ACCEPT, b"\x32"), "4.06", sentence).await;
     check(&server, get("/f").with(OptionNumber::ACCEPT, b"\x29"), "2.05 12=41", "<x/>").await;
 }
+
+/// The calls of all clients run in one task: a panic in one must not end it.
+#[tokio::test]
+async fn a_panic_costs_its_call_alone() {
+    let server = Server::with(handler(|call, _place| async move {
+        assert!(call.target.path() != "/panic", "asked for");
+        Ok(Reply::from_bytes("sound"))
+    }));
+    let sentence = "a mistake of the server's own ended the call; its log says where";
+    check(&server, get("/f/panic"), "5.00", sentence).await;
+    check(&server, get("/f/else"), "2.05 12=0", "sound").await;
+}
