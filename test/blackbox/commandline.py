@@ -83,6 +83,8 @@ class Terminal:
         if self.pid == 0:
             try:
                 os.chdir(cwd)
+                # Ignored in what a shell runs in the background, and so in here.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
                 os.execve(str(binary()), [str(binary()), *map(str, arguments)], variables)
             finally:
                 os._exit(127)

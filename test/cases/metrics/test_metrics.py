@@ -118,11 +118,12 @@ class Calls(MetricsCase):
         with http.open_socket(self.server.http) as connection:
             head = f"POST /{name} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall((head + body).encode())
-            running = lambda: self.page().value("tinyfaas_calls_running", function=name)
-            self.eventually(running, lambda n: n == 1, "running")
             seen = b""
             while wait_for not in seen:
                 seen += connection.recv(1000)
+            # The call that was left before may still hold its place beside it.
+            running = lambda: self.page().value("tinyfaas_calls_running", function=name)
+            self.eventually(running, lambda n: n >= 1, "running")
             connection.shutdown(socket.SHUT_RDWR)
 
     def test_a_caller_that_leaves(self):
