@@ -32,6 +32,21 @@ use crate::tally::Tally;
 /// meanwhile.
 const FORGETTING_PAUSE: Duration = Duration::from_secs(1);
 
+/// Why there is no answer about an asynchronous call, in whichever protocol.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error("no asynchronous call has that id: there was none, or it ended too long ago")]
+    UnknownCall,
+    #[error("wait: {problem}")]
+    BadWait { problem: String },
+    #[error("the call is still {}; ask again later, or wait for it: ?wait=30s", .0.name())]
+    NotEnded(CallState),
+    #[error("there is no result: {0}")]
+    NoResult(&'static str),
+    #[error("the call has {} already: it cannot be cancelled any more", .0.name())]
+    TooLate(CallState),
+}
+
 /// The asynchronous calls: those that have not ended yet, and for a time those
 /// that have.
 pub(crate) struct AcceptedCalls {

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tinyfaas_coap::exchange::Response;
 use tinyfaas_coap::message::{Code, OptionNumber, OptionsBuilder};
-use tinyfaas_model::{BodyError, CallOutcome, CallState, InvokeError, NameError};
+use tinyfaas_model::{BodyError, CallOutcome, InvokeError, NameError};
+
+use crate::asynchronous::AskError;
 
 /// Why a request is not answered by a function.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,21 +48,6 @@ pub(super) enum Refused {
     LongPath,
     #[error("that is to be had in content format {0} only")]
     NotAcceptable(u16),
-}
-
-/// Why there is no answer about an asynchronous call.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AskError {
-    #[error("no asynchronous call has that id: there was none, or it ended too long ago")]
-    UnknownCall,
-    #[error("wait: {problem}")]
-    BadWait { problem: String },
-    #[error("the call is still {}; ask again later, or wait for it: ?wait=30s", .0.name())]
-    NotEnded(CallState),
-    #[error("there is no result: {0}")]
-    NoResult(&'static str),
-    #[error("the call has {} already: it cannot be cancelled any more", .0.name())]
-    TooLate(CallState),
 }
 
 /// Why a reply cannot be sent.
@@ -163,6 +150,8 @@ pub(super) fn seconds(wait: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use tinyfaas_model::CallState;
+
     use super::*;
 
     fn check(error: impl Into<CallError>, code: &str, max_age: Option<u32>) {

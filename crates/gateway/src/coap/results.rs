@@ -13,12 +13,12 @@ use tinyfaas_model::{CallId, CallRecord, CallRegistry, Cancelling, parse_duratio
 use tokio::time::Instant;
 
 use super::answer::{Answer, Reply, now_error};
-use super::error::{self, AskError, CallError, Refused};
+use super::error::{self, CallError, Refused};
 use super::observing;
 use super::request::{self, Terms};
 use super::watch::Source;
 use super::{Coap, response};
-use crate::asynchronous::{Outcome, no_result};
+use crate::asynchronous::{AskError, Outcome, no_result};
 use crate::dispatch::{deadline, now};
 use crate::held::HeldBytes;
 

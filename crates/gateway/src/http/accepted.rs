@@ -17,9 +17,9 @@ use tinyfaas_model::{
 use tokio::time::Instant;
 
 use super::Http;
-use super::error::{AskError, CallError, seconds};
+use super::error::{CallError, Refused, seconds};
 use super::reply::{self, Deadline};
-use crate::asynchronous::{Outcome, no_result};
+use crate::asynchronous::{AskError, Outcome, no_result};
 use crate::dispatch::{deadline, now};
 
 /// Where a function's name stands otherwise: none starts with a dot.
@@ -74,12 +74,12 @@ pub(super) async fn answer(
     }
 }
 
-fn parse(method: &Method, target: &CallTarget) -> Result<(CallId, Ask), AskError> {
-    let below = target.path().strip_prefix("/calls/").ok_or(AskError::NothingThere)?;
+fn parse(method: &Method, target: &CallTarget) -> Result<(CallId, Ask), CallError> {
+    let below = target.path().strip_prefix("/calls/").ok_or(Refused::NothingThere)?;
     let (id, is_result) = match below.split_once('/') {
         None => (below, false),
         Some((id, "result")) => (id, true),
-        Some(_) => return Err(AskError::NothingThere),
+        Some(_) => return Err(Refused::NothingThere.into()),
     };
     let id = CallId::parse(id).ok_or(AskError::UnknownCall)?;
     let ask = match *method {
@@ -88,7 +88,7 @@ fn parse(method: &Method, target: &CallTarget) -> Result<(CallId, Ask), AskError
         Method::DELETE if !is_result => Ask::Cancel,
         _ => {
             let allowed = if is_result { "GET, HEAD" } else { "GET, HEAD, DELETE" };
-            return Err(AskError::BadMethod { allowed });
+            return Err(Refused::BadMethod { allowed }.into());
         }
     };
     Ok((id, ask))
@@ -223,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    fn check(method: Method, below: &str, expected: Result<Ask, AskError>) {
+    fn check(method: Method, below: &str, expected: Result<Ask, CallError>) {
         let id = CallId::random();
         let whole = format!("/{ROOM}{}", below.replace("ID", &id.to_string()));
         let whole = PathAndQuery::try_from(whole).expect("a path");
@@ -239,22 +239,22 @@ mod tests {
         check(Method::HEAD, "/calls/ID?wait=30s", Ok(Ask::State(secs(30))));
         check(Method::GET, "/calls/ID/result?x&wait=2min", Ok(Ask::Result(secs(120))));
         check(Method::DELETE, "/calls/ID?wait=x", Ok(Ask::Cancel));
-        let bad = AskError::BadMethod { allowed: "GET, HEAD, DELETE" };
-        check(Method::POST, "/calls/ID", Err(bad));
+        let bad = Refused::BadMethod { allowed: "GET, HEAD, DELETE" };
+        check(Method::POST, "/calls/ID", Err(bad.into()));
         check(
             Method::DELETE,
             "/calls/ID/result",
-            Err(AskError::BadMethod { allowed: "GET, HEAD" }),
+            Err(Refused::BadMethod { allowed: "GET, HEAD" }.into()),
         );
         for nothing in ["", "/", "/calls", "/calls/ID/", "/calls/ID/results", "/functions"] {
-            check(Method::GET, nothing, Err(AskError::NothingThere));
+            check(Method::GET, nothing, Err(Refused::NothingThere.into()));
         }
         for unknown in ["/calls/", "/calls/ID0", "/calls/..", "/calls/%41"] {
-            check(Method::GET, unknown, Err(AskError::UnknownCall));
+            check(Method::GET, unknown, Err(AskError::UnknownCall.into()));
         }
         let problem = "not a time; write 500ms, 30s, 10min or 1h".to_owned();
         for bad in ["/calls/ID?wait=", "/calls/ID?wait=-1s", "/calls/ID?wait=soon"] {
-            check(Method::GET, bad, Err(AskError::BadWait { problem: problem.clone() }));
+            check(Method::GET, bad, Err(AskError::BadWait { problem: problem.clone() }.into()));
         }
     }
 }

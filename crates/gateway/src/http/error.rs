@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use ::http::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
-use tinyfaas_model::{Body, BodyError, CallOutcome, CallState, InvokeError, NameError};
+use tinyfaas_model::{Body, BodyError, CallOutcome, InvokeError, NameError};
+
+use crate::asynchronous::AskError;
 
 /// Why a request is not answered by a function.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CallError {
     /// It never became a call.
     #[error(transparent)]
@@ -22,25 +24,6 @@ pub(super) enum CallError {
     /// The call has no reply.
     #[error(transparent)]
     Invoke(#[from] InvokeError),
-}
-
-/// Why there is no answer to who asks for an asynchronous call.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AskError {
-    #[error("nothing is served there; an asynchronous call is asked for at /.tinyfaas/calls/ID")]
-    NothingThere,
-    #[error("no asynchronous call has that id: there was none, or it ended too long ago")]
-    UnknownCall,
-    #[error("that method means nothing here; use one of: {allowed}")]
-    BadMethod { allowed: &'static str },
-    #[error("wait: {problem}")]
-    BadWait { problem: String },
-    #[error("the call is still {}; ask again later, or wait for it: ?wait=30s", .0.name())]
-    NotEnded(CallState),
-    #[error("there is no result: {0}")]
-    NoResult(&'static str),
-    #[error("the call has {} already: it cannot be cancelled any more", .0.name())]
-    TooLate(CallState),
 }
 
 /// Why a request never became a call.
@@ -61,6 +44,10 @@ pub(super) enum Refused {
     TwoLengths,
     #[error("the request has {lines} header lines; at most {limit} are allowed")]
     TooManyHeaders { lines: usize, limit: usize },
+    #[error("nothing is served there; an asynchronous call is asked for at /.tinyfaas/calls/ID")]
+    NothingThere,
+    #[error("that method means nothing here; use one of: {allowed}")]
+    BadMethod { allowed: &'static str },
 }
 
 impl CallError {
@@ -76,14 +63,16 @@ impl CallError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refused) => match refused {
-                Refused::NoName | Refused::BadName(_) => StatusCode::NOT_FOUND,
+                Refused::NoName | Refused::BadName(_) | Refused::NothingThere => {
+                    StatusCode::NOT_FOUND
+                }
+                Refused::BadMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
                 Refused::Connect => StatusCode::NOT_IMPLEMENTED,
                 Refused::Host | Refused::TwoLengths => StatusCode::BAD_REQUEST,
                 Refused::TooManyHeaders { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             },
             Self::Ask(error) => match error {
-                AskError::NothingThere | AskError::UnknownCall => StatusCode::NOT_FOUND,
-                AskError::BadMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+                AskError::UnknownCall => StatusCode::NOT_FOUND,
                 AskError::BadWait { .. } => StatusCode::BAD_REQUEST,
                 AskError::NotEnded(_) | AskError::TooLate(_) => StatusCode::CONFLICT,
                 AskError::NoResult(_) => StatusCode::GONE,
@@ -172,7 +161,7 @@ pub(super) fn respond(
     if let Some(wait) = error.retry_after(otherwise) {
         headers.insert(RETRY_AFTER, seconds(wait));
     }
-    if let CallError::Ask(AskError::BadMethod { allowed }) = error {
+    if let CallError::Refused(Refused::BadMethod { allowed }) = error {
         headers.insert(ALLOW, HeaderValue::from_static(allowed));
     }
     if manner.h1 && (!read || error.closes()) {
