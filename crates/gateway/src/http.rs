@@ -1,212 +1,59 @@
 //! HTTP/1.1 and HTTP/2 on one port: requests become calls, replies responses.
 //!
-//! Owns accepting, the life of a connection, and the way of one request through
-//! the files below this one. Must not know handlers or their backends; what is
-//! the same for every protocol is in [`crate::dispatch`].
+//! Owns the way of one request through the files below this one. Must not know
+//! connections, nor handlers or their backends; what is the same for every protocol
+//! is in [`crate::dispatch`].
 
 mod accepted;
 mod body;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod head_copy;
 mod hop;
-mod refusal;
 mod reply;
 mod request;
-mod socket;
-mod stall;
 mod timing;
-pub(crate) mod watch;
 
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
-use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use ::http::header::LOCATION;
 use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use tinyfaas_model::{
     Body, BodyError, CallId, CallOutcome, CallTarget, FunctionName, Invocation, InvokeError,
 };
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+
+use tokio::net::TcpListener;
 
 use self::body::RequestBody;
 use self::error::{CallError, Manner, Refused};
-use self::refusal::HeadLimits;
 use self::reply::{Deadline, Ending, ReplyBody};
-use self::request::{CALL_ID, Seen};
-use self::socket::Socket;
-use self::stall::Streams;
-use self::watch::{Activity, CallMark, Connections, Entry, Watched};
+use self::request::Seen;
 use crate::asynchronous::AcceptedCalls;
 use crate::config::GatewayConfig;
+use crate::connections::watch::{Activity, CallMark};
+use crate::connections::{self, CALL_ID, Door};
 use crate::dispatch::{Dispatch, deadline, now};
 use crate::held::HeldBytes;
 use crate::tally::Tally;
 
-/// hyper takes no smaller buffer.
-const H1_BUFFER_BYTES_MIN: usize = 8 << 10;
-
-/// How often it is told, while it lasts, that the system lets no connection in.
-const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(60);
-
-/// How long connections that were cut off may take to be gone.
-pub(crate) const CUT_OFF_GRACE: Duration = Duration::from_millis(250);
-
-/// What every HTTP connection needs.
+/// What every HTTP request needs.
 pub(crate) struct Http {
-    pub(crate) config: GatewayConfig,
+    pub(crate) config: Arc<GatewayConfig>,
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) accepted: Arc<AcceptedCalls>,
     pub(crate) held: Arc<HeldBytes>,
-    pub(crate) connections: Arc<Connections>,
-    /// Connections that are being told that there are too many.
-    pub(crate) refusals: Arc<Semaphore>,
 }
 
 /// Accepts connections until it is aborted.
-pub(crate) async fn accept(http: Arc<Http>, listener: TcpListener) {
-    let builder = Arc::new(builder(&http.config));
-    let mut told: Option<Instant> = None;
-    loop {
-        let (stream, _): (TcpStream, SocketAddr) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            // It went away before it was accepted: nothing is wrong here.
-            Err(error) if is_the_callers(&error) => continue,
-            Err(error) => {
-                if told.is_none_or(|at| at.elapsed() > ACCEPT_TOLD_EVERY) {
-                    tracing::warn!("connections wait, none can be accepted: {error}");
-                    told = Some(Instant::now());
-                }
-                sleep(http.config.accept_pause).await;
-                continue;
-            }
-        };
-        let entry = match place(&http).await {
-            Ok(entry) => entry,
-            Err(refusal) => {
-                refuse(&http, stream, refusal);
-                continue;
-            }
-        };
-        // Without this a small part of a reply may wait for an acknowledgement;
-        // where it cannot be had, replies are slower and nothing else.
-        let _ = stream.set_nodelay(true);
-        tokio::spawn(serve(Arc::clone(&http), Arc::clone(&builder), stream, entry));
-    }
-}
-
-fn is_the_callers(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    )
-}
-
-/// A place for a connection, or else one among those that are told that there is
-/// none; where that many are being told already, whichever comes first. Those
-/// behind wait to be accepted.
-async fn place(http: &Http) -> Result<Entry, OwnedSemaphorePermit> {
-    loop {
-        if let Some(entry) = http.connections.enter() {
-            return Ok(entry);
-        }
-        let refusal = Arc::clone(&http.refusals).acquire_owned();
-        if let Ok(Ok(refusal)) = timeout(http.config.accept_pause, refusal).await {
-            return Err(refusal);
-        }
-    }
-}
-
-/// Tells a connection that there are too many.
-fn refuse(http: &Http, mut stream: TcpStream, refusal: OwnedSemaphorePermit) {
-    http.connections.note_refused();
-    let wait = error::seconds(http.config.retry_after);
-    let patience = http.config.linger_timeout;
-    tokio::spawn(async move {
-        let body = "the server has as many connections as it may have; try again later\n";
-        let text = format!(
-            "HTTP/1.1 503 Service Unavailable\r\nretry-after: {}\r\ncontent-length: {}\r\n\
-             content-type: text/plain; charset=utf-8\r\n{CALL_ID}: {}\r\nconnection: close\r\n\r\n\
-             {body}",
-            wait.to_str().unwrap_or("1"),
-            body.len(),
-            CallId::random(),
-        );
-        let told = async {
-            stream.write_all(text.as_bytes()).await?;
-            stream.shutdown().await?;
-            // What was asked is read, lest a reset overtakes the answer.
-            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-        };
-        // Who does not listen is none the worse for it.
-        let _ = timeout(patience, told).await;
-        drop(refusal);
-    });
-}
-
-fn builder(config: &GatewayConfig) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(Streams { stall_timeout: config.write_stall_timeout });
-    builder
-        .http1()
-        // The sweeper has the timeouts: a timer here costs every request.
-        .header_read_timeout(None)
-        // A head must fit the buffer, or is answered with 431.
-        .max_buf_size((config.header_bytes_max as usize).max(H1_BUFFER_BYTES_MIN));
-    // hyper's own number costs nothing, any other an allocation per request.
-    if config.header_lines_max != 100 {
-        builder.http1().max_headers(config.header_lines_max);
-    }
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(config.h2_streams_max)
-        .max_header_list_size(config.header_bytes_max)
-        .max_pending_accept_reset_streams(config.h2_pending_resets_max)
-        .max_local_error_reset_streams(config.h2_error_resets_max)
-        .initial_stream_window_size(config.h2_window_bytes)
-        .initial_connection_window_size(config.h2_window_bytes)
-        .max_send_buf_size(config.h2_send_bytes_max)
-        .keep_alive_interval(config.h2_ping_interval)
-        .keep_alive_timeout(config.h2_ping_timeout);
-    builder
-}
-
-async fn serve(
-    http: Arc<Http>,
-    builder: Arc<auto::Builder<Streams>>,
-    stream: TcpStream,
-    entry: Entry,
-) {
-    let activity = &entry.activity;
-    let io = TokioIo::new(Socket::new(stream, Arc::clone(activity), HeadLimits::of(&http.config)));
-    let service = service_fn(|request| {
-        let call = activity.call();
-        let (http, activity) = (Arc::clone(&http), Arc::clone(activity));
-        async move {
-            let mut answer = pin!(answer(&http, &activity, call, request));
-            Ok::<_, Infallible>(poll_fn(|cx| stall::note(answer.as_mut().poll(cx))).await)
-        }
-    });
-    let connection = pin!(builder.serve_connection(io, service));
-    // How it ended concerns the caller alone: a broken request was answered, a
-    // broken connection cannot be.
-    let _ = Watched::new(connection, activity, |connection| connection.graceful_shutdown()).await;
+pub(crate) async fn accept(http: Arc<Http>, door: Arc<Door>, listener: TcpListener) {
+    let answer = move |activity: Arc<Activity>, call, request| {
+        let http = Arc::clone(&http);
+        async move { answer(&http, &activity, call, request).await }
+    };
+    connections::accept(door, listener, answer).await;
 }
 
 /// What is told of a request with its response.

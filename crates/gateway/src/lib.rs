@@ -8,6 +8,7 @@ mod asynchronous;
 mod changes;
 mod coap;
 mod config;
+mod connections;
 mod dispatch;
 mod held;
 mod http;
@@ -23,7 +24,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tinyfaas_model::{CallRegistry, GatewayStatus, Routes};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -35,16 +35,18 @@ pub use self::coap::{
     CoapConfig, CoapSockets, DtlsConfig, KeyMistakes, PskKeys, TcpConfig, WatchConfig,
 };
 pub use self::config::GatewayConfig;
+use self::connections::Door;
+use self::connections::watch::Order;
 use self::dispatch::Dispatch;
 use self::held::HeldBytes;
 use self::http::Http;
 #[cfg(fuzzing)]
 pub use self::http::fuzzing;
-use self::http::watch::{Connections, Order};
 use self::load::Load;
 
 /// The gateway: all protocols, and the calls that are under way.
 pub struct Gateway {
+    door: Arc<Door>,
     http: Arc<Http>,
     coap: Arc<Coap>,
     transports: Mutex<Transports>,
@@ -62,6 +64,7 @@ impl Gateway {
     /// A gateway to the functions of these routes. It serves nothing yet.
     #[must_use]
     pub fn new(config: GatewayConfig, routes: Routes) -> Arc<Self> {
+        let config = Arc::new(config);
         let dispatch = Arc::new(Dispatch::new(&config, routes));
         let accepted = AcceptedCalls::new(&config, Arc::clone(&dispatch));
         let held = HeldBytes::new(config.held_bytes_max);
@@ -73,14 +76,8 @@ impl Gateway {
                 Arc::clone(&held),
             ),
             transports: Mutex::default(),
-            http: Arc::new(Http {
-                accepted,
-                dispatch,
-                held,
-                connections: Connections::new(&config),
-                refusals: Arc::new(Semaphore::new(config.refusals_max)),
-                config,
-            }),
+            http: Arc::new(Http { accepted, dispatch, held, config: Arc::clone(&config) }),
+            door: Door::new(config),
             tasks: Mutex::default(),
         })
     }
@@ -95,7 +92,11 @@ impl Gateway {
     /// Tells how busy this gateway is, for who manages the server.
     #[must_use]
     pub fn status(&self) -> Arc<dyn GatewayStatus> {
-        Arc::new(Load { http: Arc::clone(&self.http), coap: Arc::clone(&self.coap) })
+        Arc::new(Load {
+            door: Arc::clone(&self.door),
+            http: Arc::clone(&self.http),
+            coap: Arc::clone(&self.coap),
+        })
     }
 
     /// Serves HTTP/1.1 and HTTP/2 on these sockets, within the runtime that this
@@ -106,9 +107,10 @@ impl Gateway {
     pub fn serve_http(self: &Arc<Self>, listeners: Vec<TcpListener>) -> io::Result<HttpEndpoint> {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let mut tasks = self.tasks.lock();
-        tasks.push(tokio::spawn(Arc::clone(&self.http.connections).sweep()));
+        tasks.push(tokio::spawn(Arc::clone(&self.door.connections).sweep()));
         for listener in listeners {
-            tasks.push(tokio::spawn(http::accept(Arc::clone(&self.http), listener)));
+            let (http, door) = (Arc::clone(&self.http), Arc::clone(&self.door));
+            tasks.push(tokio::spawn(http::accept(http, door, listener)));
         }
         Ok(HttpEndpoint { addresses })
     }
@@ -127,7 +129,7 @@ impl Gateway {
     /// that is given up. Where nothing is under way, this takes no time.
     pub async fn shutdown(&self, drain: Duration) {
         let until = Instant::now() + drain;
-        let connections = &self.http.connections;
+        let connections = &self.door.connections;
         let (sweeper, acceptors) = {
             let mut tasks = std::mem::take(&mut *self.tasks.lock());
             let acceptors = tasks.split_off(tasks.len().min(1));
@@ -150,7 +152,7 @@ impl Gateway {
             tracing::warn!("{open} connections cut off: their calls did not end in {drain:?}");
             connections.end_all(Order::CutOff);
             // They end when they are next polled; nothing depends on it.
-            let _ = timeout(http::CUT_OFF_GRACE, connections.ended()).await;
+            let _ = timeout(connections::CUT_OFF_GRACE, connections.ended()).await;
         }
         for task in sweeper {
             task.abort();

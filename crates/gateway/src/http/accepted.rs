@@ -17,9 +17,10 @@ use tinyfaas_model::{
 use tokio::time::Instant;
 
 use super::Http;
-use super::error::{CallError, Refused, seconds};
+use super::error::{CallError, Refused};
 use super::reply::{self, Deadline};
 use crate::asynchronous::{AskError, Outcome, no_result};
+use crate::connections::seconds;
 use crate::dispatch::{deadline, now};
 
 /// Where a function's name stands otherwise: none starts with a dot.

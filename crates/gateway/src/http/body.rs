@@ -15,8 +15,8 @@ use hyper::body::Incoming;
 use tinyfaas_model::{Body, BodyError, InvokeError};
 use tokio::time::{Sleep, sleep_until};
 
-use super::watch::Activity;
 use crate::config::GatewayConfig;
+use crate::connections::watch::Activity;
 use crate::dispatch::now;
 use crate::held::Share;
 

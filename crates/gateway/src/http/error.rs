@@ -11,6 +11,7 @@ use ::http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use tinyfaas_model::{Body, BodyError, CallOutcome, InvokeError, NameError};
 
 use crate::asynchronous::AskError;
+use crate::connections::seconds;
 
 /// Why a request is not answered by a function.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -170,12 +171,6 @@ pub(super) fn respond(
     response
 }
 
-/// Whole seconds, one at least: less would not be waiting.
-pub(super) fn seconds(wait: Duration) -> HeaderValue {
-    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    HeaderValue::from(whole.max(1))
-}
-
 fn names_json(value: &HeaderValue) -> bool {
     value.as_bytes().split(|byte| *byte == b',').any(|range| {
         let kind = range.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -217,13 +212,6 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(names_json(&HeaderValue::from_static(accept)), expected, "{accept}");
-        }
-    }
-
-    #[test]
-    fn seconds_are_whole_and_never_none() {
-        for (millis, expected) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2")] {
-            assert_eq!(seconds(Duration::from_millis(millis)), expected);
         }
     }
 

@@ -16,9 +16,8 @@ use tinyfaas_model::{Body, BodyError, CallOutcome, InvokeError, Reply};
 
 use super::body::WithFirst;
 use super::hop;
-use super::request::CALL_ID;
-use super::stall;
-use super::watch::CallMark;
+use crate::connections::watch::CallMark;
+use crate::connections::{CALL_ID, stall};
 use crate::dispatch::now;
 use crate::tally::Tally;
 

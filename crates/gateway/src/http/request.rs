@@ -13,11 +13,9 @@ use ::http::{Method, Version};
 use super::error::Refused;
 use super::hop;
 
-use super::watch::Activity;
+use crate::connections::CALL_ID;
+use crate::connections::watch::Activity;
 use crate::trace::{self, TRACEPARENT, TRACESTATE};
-
-/// Tells the caller, and the function, which call this is.
-pub(super) const CALL_ID: HeaderName = HeaderName::from_static("x-tinyfaas-call-id");
 
 /// With any value: run the call later.
 pub(super) const ASYNC: HeaderName = HeaderName::from_static("x-tinyfaas-async");

@@ -6,7 +6,7 @@
 
 use tinyfaas_model::CallId;
 
-use super::request::CALL_ID;
+use super::CALL_ID;
 use crate::config::GatewayConfig;
 
 /// hyper's refusals are shorter than this.

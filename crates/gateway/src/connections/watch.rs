@@ -67,7 +67,7 @@ struct Limits {
 }
 
 /// What one connection is doing, as its parts note it down.
-pub(super) struct Activity {
+pub(crate) struct Activity {
     clock: Arc<AtomicU64>,
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -90,14 +90,14 @@ pub(super) struct Activity {
 }
 
 /// A connection's entry in the list; dropping it takes it off.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     connections: Arc<Connections>,
     key: u64,
-    pub(super) activity: Arc<Activity>,
+    pub(crate) activity: Arc<Activity>,
 }
 
 /// One call of a connection, from its head to its reply's last byte.
-pub(super) struct CallMark(Arc<Activity>);
+pub(crate) struct CallMark(Arc<Activity>);
 
 impl Connections {
     pub(crate) fn new(config: &GatewayConfig) -> Arc<Self> {
@@ -120,7 +120,7 @@ impl Connections {
     }
 
     /// Notes a new connection down. None where there are as many as may be.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Entry> {
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Entry> {
         let now = self.update_clock();
         let mut list = self.list.lock();
         if list.open.len() >= self.limits.connections {
@@ -156,7 +156,7 @@ impl Connections {
     }
 
     /// One was turned away.
-    pub(super) fn note_refused(&self) {
+    pub(crate) fn note_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -238,7 +238,7 @@ impl Activity {
     }
 
     /// These bytes came in.
-    pub(super) fn read(&self, bytes: &[u8]) {
+    pub(crate) fn read(&self, bytes: &[u8]) {
         if self.calls.load(Ordering::Relaxed) > 0 || self.is_h2() {
             return;
         }
@@ -249,16 +249,16 @@ impl Activity {
     }
 
     /// The connection speaks HTTP/2, where what comes in need not be a head.
-    pub(super) fn set_h2(&self) {
+    pub(crate) fn set_h2(&self) {
         self.h2.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_h2(&self) -> bool {
+    pub(crate) fn is_h2(&self) -> bool {
         self.h2.load(Ordering::Relaxed)
     }
 
     /// The head of a call was read.
-    pub(super) fn call(self: &Arc<Self>) -> CallMark {
+    pub(crate) fn call(self: &Arc<Self>) -> CallMark {
         self.head_since.store(NEVER, Ordering::Relaxed);
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.head.lock().taken();
@@ -267,12 +267,12 @@ impl Activity {
 
     /// Whether the head of the call that has just come, whose request line
     /// starts so, has a line of this name.
-    pub(super) fn head_has_line(&self, request_line: &[&[u8]], name: &HeaderName) -> bool {
+    pub(crate) fn head_has_line(&self, request_line: &[&[u8]], name: &HeaderName) -> bool {
         self.head.lock().has_line(request_line, name)
     }
 
     /// The caller took some bytes, or took none.
-    pub(super) fn wrote(&self, blocked: bool) {
+    pub(crate) fn wrote(&self, blocked: bool) {
         if !blocked {
             // Mostly it is so already; a load is cheaper than a store.
             if self.blocked_since.load(Ordering::Relaxed) != NEVER {
@@ -284,23 +284,23 @@ impl Activity {
     }
 
     /// Part of a request will not be read.
-    pub(super) fn set_unread(&self) {
+    pub(crate) fn set_unread(&self) {
         self.unread.store(true, Ordering::Relaxed);
     }
 
     /// Whether the peer may be sending what nobody reads: the rest of a body, or
     /// of a head that was refused.
-    pub(super) fn has_unread_input(&self) -> bool {
+    pub(crate) fn has_unread_input(&self) -> bool {
         !self.is_h2() && (self.unread.load(Ordering::Relaxed) || self.head.lock().is_partial())
     }
 
     /// Whether bytes of a head have come that has not become a call.
-    pub(super) fn reads_a_head(&self) -> bool {
+    pub(crate) fn reads_a_head(&self) -> bool {
         !self.is_h2() && self.head.lock().is_partial()
     }
 
     /// The reply is out; what still comes in is thrown away.
-    pub(super) fn linger(&self) {
+    pub(crate) fn linger(&self) {
         if self.lingering_since.load(Ordering::Relaxed) == NEVER {
             self.lingering_since.store(self.now(), Ordering::Relaxed);
         }
@@ -368,7 +368,7 @@ impl Drop for Entry {
 }
 
 /// Polls a connection and carries out what it is told.
-pub(super) struct Watched<'a, C, F> {
+pub(crate) struct Watched<'a, C, F> {
     connection: Pin<&'a mut C>,
     activity: &'a Activity,
     /// Makes the connection end what has begun and begin nothing more.
@@ -378,7 +378,7 @@ pub(super) struct Watched<'a, C, F> {
 }
 
 impl<'a, C, F: Fn(Pin<&mut C>)> Watched<'a, C, F> {
-    pub(super) fn new(connection: Pin<&'a mut C>, activity: &'a Activity, close: F) -> Self {
+    pub(crate) fn new(connection: Pin<&'a mut C>, activity: &'a Activity, close: F) -> Self {
         Self { connection, activity, close, waker: None, closing: false }
     }
 }

@@ -30,16 +30,16 @@ enum Doing {
 }
 
 /// Notes whether the function had to be waited for.
-pub(super) fn note<T>(poll: Poll<T>) -> Poll<T> {
+pub(crate) fn note<T>(poll: Poll<T>) -> Poll<T> {
     DOING.set(if poll.is_pending() { Doing::WaitingForFunction } else { Doing::Replying });
     poll
 }
 
 /// Runs the streams of HTTP/2 connections.
 #[derive(Debug, Clone)]
-pub(super) struct Streams {
+pub(crate) struct Streams {
     /// How long a caller may take nothing of a reply.
-    pub(super) stall_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
 }
 
 impl<F> Executor<F> for Streams

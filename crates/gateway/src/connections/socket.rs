@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::refusal::{self, HeadLimits};
 use super::watch::Activity;
@@ -23,8 +22,8 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes thrown away at a time while a connection lingers.
 const DISCARD_BYTES: usize = 4096;
 
-pub(super) struct Socket {
-    stream: TcpStream,
+pub(super) struct Socket<S> {
+    stream: S,
     activity: Arc<Activity>,
     /// What of the HTTP/2 preface must still come; None once that is decided.
     preface: Option<&'static [u8]>,
@@ -34,8 +33,8 @@ pub(super) struct Socket {
     shut: bool,
 }
 
-impl Socket {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, limits: HeadLimits) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>, limits: HeadLimits) -> Self {
         let instead = Vec::new();
         Self { stream, activity, preface: Some(H2_PREFACE), limits, instead, shut: false }
     }
@@ -90,7 +89,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -103,7 +102,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
