@@ -22,7 +22,10 @@ KEPT = {"lock", "id", "cache"}
 # All output of all servers.
 OUTPUT = REPOSITORY / "tf_test.out"
 READY_S = 30
-_PROTOCOLS = ("HTTP", "COAP", "COAP_TCP", "COAPS", "GRPC", "MANAGEMENT")
+_PROTOCOLS = (
+    *("HTTP", "COAP", "COAP_TCP", "COAPS", "GRPC", "MANAGEMENT"),
+    *("HTTPS", "COAPS_TCP", "GRPC_TLS", "MANAGEMENT_TLS"),
+)
 _libc = ctypes.CDLL(None)
 
 

@@ -126,7 +126,6 @@ fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
     let takes_numbers = matches!(
         setting.kind,
         Kind::Port
-            | Kind::NeededPort
             | Kind::PortIfWanted
             | Kind::Duration
             | Kind::Bytes
@@ -160,7 +159,7 @@ fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
         DeValue::Table(_) => "a table",
     };
     let wanted = match setting.kind {
-        Kind::Port | Kind::NeededPort | Kind::PortIfWanted | Kind::Count => "a whole number",
+        Kind::Port | Kind::PortIfWanted | Kind::Count => "a whole number",
         Kind::Duration => "a text such as \"30s\", or a number of seconds",
         Kind::Bytes | Kind::BytesUpTo(_) | Kind::BytesBetween(..) => {
             "a text such as \"64MiB\", or a number of bytes"

@@ -2,9 +2,10 @@
 //! at once.
 //!
 //! Owns which settings there are (`settings.rs`), where their texts come from
-//! (`file.rs`), how those are read (`values.rs`) and what they amount to. Must not know what the rooms do with
-//! them.
+//! (`file.rs`), how those are read (`values.rs`), which of them go together
+//! (`checks.rs`) and what they amount to. Must not know what the rooms do with them.
 
+mod checks;
 pub(crate) mod file;
 pub(crate) mod settings;
 mod values;
@@ -14,9 +15,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::file::FileValues;
-use crate::config::settings::{
-    BOUNDED, COAP_KEYS, COAP_KEYS_FILE, CONFIG, DATA_DIR, SETTINGS, Setting,
-};
+use crate::config::settings::{COAP_KEYS, CONFIG, DATA_DIR, SETTINGS, Setting};
 use crate::config::values::Secret;
 pub(crate) use crate::config::values::Value;
 
@@ -103,21 +102,7 @@ impl Config {
             }
             shown.insert(setting.name, as_given);
         }
-        if let Some(mistake) = port_without_keys(&values, &shown) {
-            mistakes.push(mistake);
-        }
-        for (name, max) in BOUNDED {
-            if exceeds(values.get(name), values.get(max)) {
-                let (name, max) = (&shown[name], &shown[max]);
-                mistakes.push(format!("{name}: more than {max} allows; raise that one too"));
-            }
-        }
-        if let Some(Value::Text(path)) = values.get(DATA_DIR)
-            && let Some(obstacle) = obstacle(Path::new(path))
-        {
-            let given = &shown[DATA_DIR];
-            mistakes.push(format!("{given}: {} is no directory", obstacle.display()));
-        }
+        mistakes.extend(checks::mistakes(&values, &shown));
         if mistakes.is_empty() { Ok(Self { values, file, file_is_secret }) } else { Err(mistakes) }
     }
 
@@ -135,11 +120,12 @@ impl Config {
         self.values.get(name).expect("every setting has been read, and the tests ask for all")
     }
 
-    /// The endpoint `http`, `coap`, `coap-tcp`, `coaps`, `grpc` or `management`.
+    /// The endpoint `http`, `coap`, `coap-tcp`, `coaps`, `grpc` or `management`, or
+    /// over TLS `https`, `grpc-tls` or `management-tls`.
     pub(crate) fn endpoint(&self, name: &'static str) -> Endpoint {
         let port = match *self.value(&format!("{name}-port")) {
             Value::Port(port) => port,
-            Value::Unset => has_keys(&self.values).then_some(COAPS_PORT),
+            Value::Unset => checks::has_keys(&self.values).then_some(COAPS_PORT),
             ref other => unreachable!("{name}-port is no port but {other:?}"),
         };
         let Value::Addresses(addresses) = self.value(&format!("{name}-address")).clone() else {
@@ -226,54 +212,6 @@ impl Config {
     }
 }
 
-/// Whether keys are given, or a file of them; so it is too where they are wrong.
-fn has_keys(values: &BTreeMap<&'static str, Value>) -> bool {
-    let none = |value: Option<&Value>| match value {
-        Some(Value::Secret(keys)) => keys.expose().is_empty(),
-        Some(Value::Text(path)) => path.is_empty(),
-        _ => false,
-    };
-    !(none(values.get(COAP_KEYS)) && none(values.get(COAP_KEYS_FILE)))
-}
-
-/// A port for DTLS, but nobody who could be let in there.
-fn port_without_keys(
-    values: &BTreeMap<&'static str, Value>,
-    shown: &BTreeMap<&'static str, String>,
-) -> Option<String> {
-    let port = "coaps-port";
-    let wanted = matches!(values.get(port), Some(Value::Port(Some(_)))) && !has_keys(values);
-    wanted.then(|| {
-        let file = SETTINGS.iter().find(|setting| setting.name == COAP_KEYS_FILE);
-        let variable = file.map_or("", |setting| setting.variable);
-        format!(
-            "{}: no key is given for CoAP over DTLS; name a file of keys by {variable}, or leave \
-             the port empty",
-            shown[port]
-        )
-    })
-}
-
-/// What lies where a directory would have to be, so that `path` can never be one.
-fn obstacle(path: &Path) -> Option<&Path> {
-    let there = path.ancestors().filter(|part| *part != Path::new(""));
-    let nearest = there.map(|part| (part, part.metadata())).find_map(|(part, found)| match found {
-        Ok(found) => Some((part, found.is_dir())),
-        Err(_) => None,
-    });
-    nearest.filter(|(_, is_dir)| !is_dir).map(|(part, _)| part)
-}
-
-/// Whether both have been read, and the first is more than the second.
-fn exceeds(value: Option<&Value>, most: Option<&Value>) -> bool {
-    match (value, most) {
-        (Some(Value::Duration(value)), Some(Value::Duration(most))) => value > most,
-        (Some(Value::Count(value)), Some(Value::Count(most))) => value > most,
-        (Some(Value::Bytes(value)), Some(Value::Bytes(most))) => value > most,
-        _ => false,
-    }
-}
-
 /// The file that is named, else the default one; and what it says.
 fn read_file(
     flag: impl Fn(&Setting) -> Option<String>,
@@ -333,6 +271,7 @@ pub(crate) fn misspelt(names: impl Iterator<Item = String>) -> Vec<(String, &'st
 
 #[cfg(test)]
 mod tests {
+    use super::settings::BOUNDED;
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {

@@ -67,6 +67,7 @@ const SERVER: &str = "Server";
 const CALLS: &str = "Calls";
 const HTTP: &str = "HTTP gateway";
 const COAP: &str = "CoAP";
+const TLS: &str = "TLS";
 const DEPLOYS: &str = "Deploying functions";
 
 /// The setting that names the file of all others.
@@ -78,6 +79,24 @@ pub(crate) const DATA_DIR: &str = "data-dir";
 /// The settings that give the keys of CoAP over DTLS.
 pub(crate) const COAP_KEYS: &str = "coap-keys";
 pub(crate) const COAP_KEYS_FILE: &str = "coap-keys-file";
+
+/// The settings that say where the server's certificate comes from.
+pub(crate) const TLS_CERTIFICATE: &str = "tls-certificate";
+pub(crate) const TLS_KEY: &str = "tls-key";
+pub(crate) const TLS_SELF_SIGNED: &str = "tls-self-signed";
+pub(crate) const ACME_DOMAINS: &str = "acme-domains";
+
+/// The ports that are served over TLS.
+pub(crate) const TLS_PORTS: &[&str] = &["https-port", "grpc-tls-port", "management-tls-port"];
+
+/// Who must show a certificate, in the words of the settings.
+pub(crate) const NOBODY: &str = "none";
+pub(crate) const OPTIONAL: &str = "optional";
+pub(crate) const REQUIRED: &str = "required";
+
+/// Where a domain is proven to be this server's, in the words of the setting.
+pub(crate) const TLS_ALPN_01: &str = "tls-alpn-01";
+pub(crate) const HTTP_01: &str = "http-01";
 
 /// The longest body that CoAP carries here, in bytes: blocks are counted to 2^20, and
 /// a client may ask for blocks of 16 bytes.
@@ -96,8 +115,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "port of the CoAP endpoint (UDP); negative: off, 0: any free one"),
     port("grpc-port", "GRPC_PORT", "grpc_PORT", "9000",
         "port of the gRPC endpoint (checked only: gRPC is not built yet)"),
-    Setting { kind: Kind::NeededPort, ..port("management-port", "MANAGEMENT_PORT", "management_PORT", "8080",
-        "port of the management service; 0: any free one") },
+    port("management-port", "MANAGEMENT_PORT", "management_PORT", "8080",
+        "port of the management service; negative: off, once MANAGEMENT_TLS_PORT is on; 0: any free one"),
+    setting(ENDPOINTS, "https-port", "HTTPS_PORT", "-1", Kind::Port,
+        "port of the HTTP endpoint over TLS; negative: off, 0: any free one"),
+    setting(ENDPOINTS, "grpc-tls-port", "GRPC_TLS_PORT", "-1", Kind::Port,
+        "port of the gRPC endpoint over TLS; negative: off, 0: any free one"),
+    setting(ENDPOINTS, "management-tls-port", "MANAGEMENT_TLS_PORT", "-1", Kind::Port,
+        "port of the management service over TLS; negative: off, 0: any free one"),
     setting(ENDPOINTS, "coap-tcp-port", "COAP_TCP_PORT", "-1", Kind::Port,
         "port of CoAP over TCP, by custom 5683; negative: off, 0: any free one"),
     setting(ENDPOINTS, "coaps-port", "COAPS_PORT", "", Kind::PortIfWanted,
@@ -114,6 +139,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "addresses of the gRPC endpoint"),
     setting(ENDPOINTS, "management-address", "MANAGEMENT_ADDRESS", "localhost", Kind::Addresses,
         "addresses of the management service; whoever reaches it can run code here"),
+    setting(ENDPOINTS, "https-address", "HTTPS_ADDRESS", "all", Kind::Addresses,
+        "addresses of the HTTP endpoint over TLS"),
+    setting(ENDPOINTS, "grpc-tls-address", "GRPC_TLS_ADDRESS", "all", Kind::Addresses,
+        "addresses of the gRPC endpoint over TLS"),
+    setting(ENDPOINTS, "management-tls-address", "MANAGEMENT_TLS_ADDRESS", "localhost", Kind::Addresses,
+        "addresses of the management service over TLS; whoever reaches it can run code here, unless certificates are required of clients"),
     setting(ENDPOINTS, "management-hosts", "TF_MANAGEMENT_HOSTS", "", Kind::Names,
         "further host names by which the management service may be called, separated by commas"),
 
@@ -220,6 +251,35 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(COAP, "coap-tcp-message-max", "TF_COAP_TCP_MESSAGE_MAX", "129KiB", Kind::BytesBetween(COAP_TCP_MESSAGE_MIN, COAP_BODY_MAX),
         "a message over TCP, either way, 1,152 bytes at least; longer bodies go in blocks"),
 
+    setting(TLS, TLS_CERTIFICATE, "TF_TLS_CERTIFICATE", "", Kind::File,
+        "the server's certificate, and those between it and a root, in PEM; read again when it changes"),
+    setting(TLS, TLS_KEY, "TF_TLS_KEY", "", Kind::File,
+        "its private key, in PEM, without a password"),
+    setting(TLS, TLS_SELF_SIGNED, "TF_TLS_SELF_SIGNED", "no", Kind::YesNo,
+        "for a trial: whether the server makes itself a certificate that nobody vouches for"),
+    setting(TLS, ACME_DOMAINS, "TF_ACME_DOMAINS", "", Kind::Names,
+        "names of this server for which a certificate is fetched by ACME (RFC 8555), separated by commas"),
+    setting(TLS, "acme-agree", "TF_ACME_AGREE", "no", Kind::YesNo,
+        "whether you agree to the terms of that certificate authority"),
+    setting(TLS, "acme-directory", "TF_ACME_DIRECTORY", "https://acme-v02.api.letsencrypt.org/directory", Kind::Text,
+        "where that certificate authority is"),
+    setting(TLS, "acme-contact", "TF_ACME_CONTACT", "", Kind::Text,
+        "whom it tells of trouble: an e-mail address, or none"),
+    setting(TLS, "acme-challenge", "TF_ACME_CHALLENGE", TLS_ALPN_01, Kind::Choice(&[TLS_ALPN_01, HTTP_01]),
+        "how it sees that the names are this server's: on the HTTP endpoint over TLS, reached on port 443, or on the plain one, reached on port 80"),
+    setting(TLS, "acme-ca-file", "TF_ACME_CA_FILE", "", Kind::File,
+        "root certificates, in PEM, by which its own server is trusted; empty: the system's"),
+    setting(TLS, "tls-clients", "TF_TLS_CLIENTS", NOBODY, Kind::Choice(&[NOBODY, OPTIONAL, REQUIRED]),
+        "whether callers show certificates of their own"),
+    setting(TLS, "tls-client-ca", "TF_TLS_CLIENT_CA", "", Kind::File,
+        "root certificates, in PEM, of which those of callers must be; read again when it changes"),
+    setting(TLS, "management-clients", "TF_MANAGEMENT_CLIENTS", NOBODY, Kind::Choice(&[NOBODY, REQUIRED]),
+        "whether who manages functions over TLS must show a certificate"),
+    setting(TLS, "management-client-ca", "TF_MANAGEMENT_CLIENT_CA", "", Kind::File,
+        "root certificates of which those must be; empty: those of TF_TLS_CLIENT_CA, with which every caller can run code here"),
+    setting(TLS, "tls-handshake-timeout", "TF_TLS_HANDSHAKE_TIMEOUT", "10s", Kind::Duration,
+        "how long a client may take to set up TLS; beyond: closed"),
+
     setting(DEPLOYS, "start-timeout", "TF_START_TIMEOUT", "60s", Kind::Duration,
         "from a handler's start to its readiness"),
     setting(DEPLOYS, "build-timeout", "TF_BUILD_TIMEOUT", "10min", Kind::Duration,
@@ -324,7 +384,7 @@ mod tests {
             }
             let Setting { name, default, help, .. } = setting;
             let value = match setting.kind {
-                Kind::Port | Kind::NeededPort | Kind::Count => (*default).to_owned(),
+                Kind::Port | Kind::Count => (*default).to_owned(),
                 Kind::YesNo => (*default == "yes").to_string(),
                 _ => format!("{default:?}"),
             };

@@ -19,8 +19,6 @@ use tinyfaas_model::parse_duration;
 pub(crate) enum Kind {
     /// A port: negative is off, 0 is the kernel's choice.
     Port,
-    /// A port that cannot be switched off.
-    NeededPort,
     /// A port that has a usual value in some cases only; empty leaves it to them.
     PortIfWanted,
     /// IP addresses or `localhost`, separated by commas; `all` or empty is all.
@@ -105,10 +103,6 @@ impl Kind {
         let text = text.trim();
         match self {
             Self::Port => port(text).map(Value::Port),
-            Self::NeededPort => match port(text)? {
-                None => Err("it cannot be switched off: nothing else does its work yet".to_owned()),
-                port => Ok(Value::Port(port)),
-            },
             Self::PortIfWanted if text.is_empty() => Ok(Value::Unset),
             Self::PortIfWanted => port(text).map(Value::Port),
             Self::Addresses => addresses(text).map(Value::Addresses),
