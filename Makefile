@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export PROFILE PREFIX DESTDIR SYSTEMD_UNIT_DIR SYSUSERS_DIR BINARY
 
 .DEFAULT_GOAL := help
-.PHONY: help start build demo test proof bench fuzz check install uninstall clean distclean
+.PHONY: help start build demo test proof bench fuzz check grpc install uninstall clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -35,6 +35,9 @@ fuzz: ## throw made-up input at every parser (FUZZ_SECONDS=60 each, TARGETS=all)
 
 check: ## run the project's own checks: format, lints, licences, spelling
 	@cargo xtask check
+
+grpc: ## generate the stubs of pkg/grpc/tinyfaas anew, for Rust, Python and Go
+	@sh scripts/make/grpc.sh
 
 install: ## install the binary, its manual, completions and service (PREFIX=/usr/local, DESTDIR=)
 	@sh scripts/make/install.sh

@@ -27,6 +27,6 @@ if command -v npm >/dev/null 2>&1 && ! cmp -s test/npm/package-lock.json .tools/
         echo "test: the suite's npm packages cannot be had; cases that need one will say that they are skipped" >&2
     fi
 fi
-sh scripts/make/go-tools.sh ||
+sh scripts/make/grpc.sh --tools && sh scripts/make/go-tools.sh ||
     echo "test: not all programs in Go can be had; cases that need one will say that they are skipped" >&2
 exec "$python" test/run.py "$@"
