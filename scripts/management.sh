@@ -51,6 +51,36 @@ make_work() {
     trap 'exit 143' TERM
 }
 
+# Whom to trust over https://, and who one is; the command line has the same
+# variables. Nothing here takes a server for the right one unseen: curl checks its
+# certificate, or its public key, or both.
+check_trust() {
+    if [ -n "${TINYFAAS_CLIENT_KEY:-}" ] && [ -z "${TINYFAAS_CLIENT_CERTIFICATE:-}" ]; then
+        die "TINYFAAS_CLIENT_KEY is set and TINYFAAS_CLIENT_CERTIFICATE is not: name the certificate's file, too"
+    fi
+    for file in "${TINYFAAS_CA_FILE:-}" "${TINYFAAS_CLIENT_CERTIFICATE:-}" "${TINYFAAS_CLIENT_KEY:-}"; do
+        [ -z "$file" ] || [ -r "$file" ] || die "the file $file cannot be read; see TINYFAAS_CA_FILE, TINYFAAS_CLIENT_CERTIFICATE and TINYFAAS_CLIENT_KEY"
+    done
+    # curl takes anything else for a file's name, and where there is no such file it
+    # would not say so.
+    case ${TINYFAAS_PINNED_PUBKEY:-} in
+    '' | sha256//?*) ;;
+    *) die "TINYFAAS_PINNED_PUBKEY=$TINYFAAS_PINNED_PUBKEY: write sha256//BASE64, as the server prints it at its start" ;;
+    esac
+}
+
+# What curl's exit code says of TLS; nothing where it says nothing of that.
+advice() {
+    case $1 in
+    35) echo "is https:// right for this port? a server may also want to see a certificate: TINYFAAS_CLIENT_CERTIFICATE=FILE and TINYFAAS_CLIENT_KEY=FILE" ;;
+    55 | 56) echo "a server may want to see a certificate: TINYFAAS_CLIENT_CERTIFICATE=FILE and TINYFAAS_CLIENT_KEY=FILE" ;;
+    58) echo "TINYFAAS_CLIENT_CERTIFICATE and TINYFAAS_CLIENT_KEY must be a certificate and its key, as PEM without a password" ;;
+    60) echo "say whom to trust: TINYFAAS_CA_FILE=FILE, or TINYFAAS_PINNED_PUBKEY=sha256//BASE64, which the server prints at its start" ;;
+    77) echo "TINYFAAS_CA_FILE must be a file of certificates as PEM" ;;
+    90) echo "the server prints its key at its start: if it has a new one, TINYFAAS_PINNED_PUBKEY must be that; if not, somebody stands between" ;;
+    esac
+}
+
 # ask PATH [CURL OPTION...]: sends one request. A success prints the server's
 # answer; anything else puts the server's words on stderr and ends the script.
 ask() {
@@ -58,19 +88,38 @@ ask() {
     shift
     [ -n "$work" ] || make_work
     : >"$work/answer"
+    case $server in
+    https://*)
+        check_trust
+        if [ -n "${TINYFAAS_PINNED_PUBKEY:-}" ]; then
+            # With a key alone nothing else need be right; the key is checked all the same.
+            [ -n "${TINYFAAS_CA_FILE:-}" ] || set -- --insecure "$@"
+            set -- --pinnedpubkey "$TINYFAAS_PINNED_PUBKEY" "$@"
+        fi
+        [ -z "${TINYFAAS_CA_FILE:-}" ] || set -- --cacert "$TINYFAAS_CA_FILE" "$@"
+        if [ -n "${TINYFAAS_CLIENT_CERTIFICATE:-}" ]; then
+            # What follows a plain colon would be the password.
+            set -- --cert "$(printf '%s' "$TINYFAAS_CLIENT_CERTIFICATE" | sed 's/[\\:]/\\&/g')" "$@"
+        fi
+        [ -z "${TINYFAAS_CLIENT_KEY:-}" ] || set -- --key "$TINYFAAS_CLIENT_KEY" "$@"
+        ;;
+    esac
     failed=0
     status=$(curl --silent --show-error \
         --noproxy "localhost,127.0.0.1,::1,${no_proxy:-${NO_PROXY:-}}" \
         --output "$work/answer" --write-out '%{http_code}' \
-        "$@" "$server$path" 2>"$work/trouble") || failed=1
+        "$@" "$server$path" 2>"$work/trouble") || failed=$?
     case $status in
     2??)
         [ "$failed" -eq 0 ] || die "the answer from $server broke off: $(cat "$work/trouble")"
         cat "$work/answer"
         ;;
     '' | 000)
-        die "no answer from $server: $(cat "$work/trouble")
-start a server with 'make start', or name another one: TINYFAAS_SERVER=http://HOST:PORT"
+        # The first line says it; others advise to look away.
+        why=$(head -n 1 "$work/trouble")
+        advice=$(case $server in https://*) advice "$failed" ;; esac)
+        die "no answer from $server: $why
+${advice:-start a server with 'make start', or name another one: TINYFAAS_SERVER=http://HOST:PORT}"
         ;;
     *)
         # An answer whose body says nothing still has its status.

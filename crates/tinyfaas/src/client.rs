@@ -9,6 +9,7 @@ mod lines;
 mod multipart;
 pub(crate) mod original;
 mod refusal;
+mod trust;
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(crate) use address::Address;
 pub(crate) use lines::Lines;
 pub(crate) use multipart::Multipart;
 pub(crate) use refusal::{deepest_cause, failure_of_problem, is_problem, refusal};
+pub(crate) use trust::Trust;
+use trust::trouble::Trouble;
 
 /// How long reaching the server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,17 +41,20 @@ const SERVER_VARIABLE: &str = "TINYFAAS_SERVER";
 /// Where a server is unless something else is said.
 const SERVER_DEFAULT: &str = "http://localhost:8080";
 
-/// The flag by which a command finds its server.
-pub(crate) fn server_flag() -> Arg {
-    Arg::new(SERVER).long(SERVER).value_name("URL").help(format!(
-        "the server's management service [default {SERVER_DEFAULT}, env {SERVER_VARIABLE}]"
-    ))
+/// The flags by which a command finds its server, and knows that it is the one.
+pub(crate) fn server_flags() -> impl Iterator<Item = Arg> {
+    let server = Arg::new(SERVER).long(SERVER).value_name("URL").help(format!(
+        "the server's management service, http:// or https:// [default {SERVER_DEFAULT}, env \
+         {SERVER_VARIABLE}]"
+    ));
+    std::iter::once(server).chain(Trust::flags())
 }
 
 /// A server's management service.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     address: Address,
+    trust: Trust,
     http: Client,
 }
 
@@ -56,8 +62,9 @@ impl Server {
     /// The server that the command line or the environment names.
     ///
     /// # Errors
-    /// Where that is no address.
+    /// Where that is no address, or what it says of TLS cannot be done.
     pub(crate) fn find(matches: &ArgMatches) -> Result<Self, Failure> {
+        let trust = Trust::read(matches)?;
         let given = matches.get_one::<String>(SERVER).map(|text| (text.clone(), "--server"));
         let variable = || {
             let text = std::env::var_os(SERVER_VARIABLE)?.to_string_lossy().into_owned();
@@ -67,21 +74,31 @@ impl Server {
             given.or_else(variable).unwrap_or_else(|| (SERVER_DEFAULT.to_owned(), SERVER_VARIABLE));
         let address = Address::parse(&text)
             .map_err(|why| Failure::usage(format!("{source}={text:?}: {why}")))?;
-        Self::at(address)
+        // The server may be asked openly for a gateway that is called over TLS.
+        let calls_over_tls = matches!(matches.try_get_one::<bool>("tls"), Ok(Some(true)));
+        if !calls_over_tls {
+            trust.suits(&address)?;
+        }
+        Self::at(address, trust)
     }
 
     /// The server at an address.
     ///
     /// # Errors
     /// Where this machine lacks what a client needs.
-    pub(crate) fn at(address: Address) -> Result<Self, Failure> {
-        let http = client(&address)?;
-        Ok(Self { address, http })
+    pub(crate) fn at(address: Address, trust: Trust) -> Result<Self, Failure> {
+        let http = client(&address, &trust)?;
+        Ok(Self { address, trust, http })
     }
 
     /// Where it is.
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whom a connection over TLS to it, or to its gateway, trusts.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// A request that is to be filled and sent; it asks for no kind of answer yet.
@@ -176,16 +193,21 @@ impl Server {
 /// A client for one address. For plain HTTP no certificates are read, which would
 /// take longer than most commands; what runs on this machine is never asked
 /// through a proxy.
-pub(crate) fn client(address: &Address) -> Result<Client, Failure> {
+///
+/// # Errors
+/// Where a file that says whom to trust is none.
+pub(crate) fn client(address: &Address, trust: &Trust) -> Result<Client, Failure> {
     // reqwest needs the process to have chosen.
     drop(ring::default_provider().install_default());
     let mut builder = Client::builder()
         .user_agent(concat!("tinyfaas/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none());
-    if !address.is_https() {
-        builder = builder.tls_certs_only([]);
-    }
+    builder = if address.is_https() {
+        builder.tls_backend_preconfigured(trust.config(&[b"http/1.1"])?)
+    } else {
+        builder.tls_certs_only([])
+    };
     if address.is_loopback() {
         builder = builder.no_proxy();
     }
@@ -194,8 +216,12 @@ pub(crate) fn client(address: &Address) -> Result<Client, Failure> {
     })
 }
 
-/// Nobody answers there.
+/// Nobody answers there who can be asked.
 pub(crate) fn unreachable(address: &Address, error: &reqwest::Error) -> Failure {
+    if let Some(trouble) = Trouble::of(error) {
+        let message = format!("{address} is not asked: {}", trouble.why);
+        return trouble.advise(Failure::new(Code::Unreachable, message));
+    }
     if error.is_builder() {
         return Failure::usage(format!("that cannot be asked: {}", deepest_cause(error)));
     }

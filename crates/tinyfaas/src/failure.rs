@@ -103,6 +103,11 @@ impl Failure {
         self.code
     }
 
+    /// What to do, in one line.
+    pub(crate) fn tips(&self) -> String {
+        self.tips.join("; ")
+    }
+
     /// The message with its tips, for standard error; nothing where all has been
     /// said.
     pub(crate) fn shown(&self, paint: Paint) -> String {

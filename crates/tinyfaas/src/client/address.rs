@@ -7,9 +7,6 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
-/// The HTTP port of a gateway unless the server says otherwise.
-const HTTP_PORT: u16 = 8000;
-
 /// Where a service is.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address(Url);
@@ -47,11 +44,11 @@ impl Address {
         url
     }
 
-    /// The gateway's address on the same host; at the usual port unless one is
-    /// given.
-    pub(crate) fn gateway(&self, port: Option<u16>) -> Self {
+    /// The gateway's address on the same host.
+    pub(crate) fn gateway(&self, port: u16, is_tls: bool) -> Self {
         let host = self.host();
-        let url = format!("http://{host}:{}", port.unwrap_or(HTTP_PORT));
+        let scheme = if is_tls { "https" } else { "http" };
+        let url = format!("{scheme}://{host}:{port}");
         Self(Url::parse(&url).expect("a host of a URL is one in another, too"))
     }
 
@@ -120,8 +117,8 @@ mod tests {
         let at = |text| Address::parse(text).expect("an address");
         assert_eq!(at("http://h:1").join("/v1/logs?tail=3").as_str(), "http://h:1/v1/logs?tail=3");
         assert_eq!(at("http://h:1/tf/").join("/v1").as_str(), "http://h:1/tf/v1");
-        assert_eq!(at("https://h/tf").gateway(Some(5)).to_string(), "http://h:5");
-        assert_eq!(at("http://[::1]:1").gateway(None).to_string(), "http://[::1]:8000");
+        assert_eq!(at("https://h/tf").gateway(5, true).to_string(), "https://h:5");
+        assert_eq!(at("http://[::1]:1").gateway(8000, false).to_string(), "http://[::1]:8000");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod body;
 mod coap;
+mod endpoint;
 mod later;
 mod reply;
 
@@ -15,9 +16,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 
-use crate::client::{self, Address, Server, server_flag, unreachable};
+use crate::client::{self, Address, Server, Trust, server_flags, unreachable};
 use crate::failure::{Code, Failure};
 use crate::progress::Progress;
+
+use endpoint::{Endpoint, Protocol};
 
 pub(super) const NAME: &str = "call";
 
@@ -36,7 +39,8 @@ Examples:
 The body of the reply goes to standard output as it comes, all else to standard
 error. Exit code 0: the status is below 400. 5: the function replied with another,
 or died; 4: there is no such function; 6: no room now; 7: the time was over.
-The gateway is asked for at the server's host, at the port that the server tells.
+The gateway is asked for at the server's host, at the port that the server tells:
+over TLS where the server is, with what is trusted there.
 Over CoAP a code of 2 is a success; of the headers, Content-Type, Accept, ETag,
 If-Match and If-None-Match can be sent; a body has at most 4 MiB. What is lost on
 the way is sent again, which takes up to a minute and a half before it is given up;
@@ -67,6 +71,7 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("over CoAP instead of HTTP"),
         )
+        .arg(endpoint::flag())
         .arg(
             Arg::new("non")
                 .long("non")
@@ -75,10 +80,10 @@ pub(super) fn command() -> Command {
         )
         .arg(
             Arg::new("gateway").long("gateway").value_name("URL").help(
-                "the endpoint, http://, coap:// or coap+tcp:// [default: asked of the server]",
+                "the endpoint, http://, https://, coap:// or coap+tcp:// [default: asked of the server]",
             ),
         )
-        .arg(server_flag())
+        .args(server_flags())
         .arg(super::json_flag("print status, headers and body as JSON"))
         .after_help(EXAMPLES)
 }
@@ -161,6 +166,15 @@ pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     reply::finish(&gateway, response, json).await
 }
 
+/// HTTP, which is called unless another protocol is asked for.
+const HTTP: Protocol = Protocol {
+    name: "HTTP",
+    endpoints: ["http", "https"],
+    variables: ["HTTP_PORT", "HTTPS_PORT"],
+    scheme: "http",
+    port: 8000,
+};
+
 /// Where functions are called.
 struct Gateway {
     address: Address,
@@ -174,28 +188,15 @@ impl Gateway {
         if let Some(text) = gateway_flag(matches) {
             let address = Address::parse(text)
                 .map_err(|why| Failure::usage(format!("--gateway={text:?}: {why}")))?;
-            return Self::at(address, None);
+            let http = client::client(&address, &Trust::of(matches, &address)?)?;
+            return Ok(Self { address, http, server: None });
         }
         let server = Server::find(matches)?;
-        // An original tinyFaaS has the usual port.
-        let port = match server.about().await? {
-            None => None,
-            Some(about) => {
-                let port = about["endpoints"]["http"].as_u64();
-                let port = port.and_then(|port| u16::try_from(port).ok());
-                Some(port.ok_or_else(|| {
-                    let address = server.address();
-                    Failure::failed(format!("the HTTP endpoint of the server at {address} is off"))
-                        .tip("start it with another HTTP_PORT than a negative one")
-                })?)
-            }
-        };
-        Self::at(server.address().gateway(port), Some(server))
-    }
-
-    fn at(address: Address, server: Option<Server>) -> Result<Self, Failure> {
-        let http = client::client(&address)?;
-        Ok(Self { address, http, server })
+        let about = server.about().await?;
+        let Endpoint { port, is_tls } = endpoint::choose(matches, &server, about.as_ref(), HTTP)?;
+        let address = server.address().gateway(port, is_tls);
+        let http = client::client(&address, server.trust())?;
+        Ok(Self { address, http, server: Some(server) })
     }
 
     /// What the server says of a name that the gateway does not know.

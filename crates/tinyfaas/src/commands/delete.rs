@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::client::{Server, original, server_flag};
+use crate::client::{Server, original, server_flags};
 use crate::failure::{Code, Failure};
 use crate::progress::Progress;
 use crate::terminal::{Paint, print, print_json, say};
@@ -39,7 +39,7 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("no error where there is no such function"),
         )
-        .arg(server_flag())
+        .args(server_flags())
         .arg(super::json_flag("print {\"deleted\": [...], \"failed\": [...]}"))
         .after_help(EXAMPLES)
 }

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::Value;
 use tinyfaas_model::{FunctionName, Runtime};
 
-use crate::client::{Server, server_flag};
+use crate::client::{Server, server_flags};
 use crate::deployment::{self, Deployed, Plan, Source};
 use crate::failure::Failure;
 use crate::guess;
@@ -58,7 +58,7 @@ pub(super) fn command() -> Command {
                 .help("the function's folder in that archive [default: its top]"),
         )
         .args(function_flags())
-        .arg(server_flag())
+        .args(server_flags())
         .arg(super::json_flag("print the function as JSON"))
         .after_help(EXAMPLES)
 }

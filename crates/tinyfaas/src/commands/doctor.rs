@@ -15,7 +15,7 @@ use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value, json};
 use tokio::runtime;
 
-use crate::client::server_flag;
+use crate::client::server_flags;
 use crate::config::{self, Config};
 use crate::failure::{Code, Failure};
 use crate::progress::Progress;
@@ -40,7 +40,7 @@ pub(super) fn command() -> Command {
     Command::new(NAME)
         .about("Show what this machine offers, and what each missing thing costs")
         .arg(Arg::new(PROBE).long(PROBE).value_name("WHAT").hide(true))
-        .arg(server_flag())
+        .args(server_flags())
         .arg(super::json_flag("print the checks as JSON"))
         .after_help(EXAMPLES)
 }

@@ -6,7 +6,7 @@ use clap::{ArgMatches, Command};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Server, original, server_flag};
+use crate::client::{Server, original, server_flags};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::terminal::{Cell, Paint, Style, print, print_json, say, table, tame};
@@ -31,7 +31,7 @@ pub(super) fn command() -> Command {
                 .conflicts_with(super::JSON)
                 .help("print the names alone, one a line"),
         )
-        .arg(server_flag())
+        .args(server_flags())
         .arg(super::json_flag("print {\"functions\": [...]}, all that is known of each"))
         .after_help(EXAMPLES)
 }

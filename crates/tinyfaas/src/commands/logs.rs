@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, HeaderValue};
 
-use crate::client::{Lines, Server, original, server_flag};
+use crate::client::{Lines, Server, original, server_flags};
 use crate::failure::Failure;
 use crate::terminal::{Paint, Style, print, say, tame};
 
@@ -47,7 +47,7 @@ pub(super) fn command() -> Command {
                 .value_parser(value_parser!(u64))
                 .help("only the last N lines"),
         )
-        .arg(server_flag())
+        .args(server_flags())
         .arg(super::json_flag("print a JSON object a line"))
         .after_help(EXAMPLES)
 }

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::list::{style_of_state, text};
-use crate::client::{Server, original, server_flag};
+use crate::client::{Server, original, server_flags};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::terminal::{self, Paint, Style, print, print_json};
@@ -26,7 +26,7 @@ pub(super) fn command() -> Command {
     Command::new(NAME)
         .about("Show how the server does, or one of its functions")
         .arg(super::name_argument("which function [default: the server itself]"))
-        .arg(server_flag())
+        .args(server_flags())
         .arg(super::json_flag("print all that is known as JSON"))
         .after_help(EXAMPLES)
 }
@@ -221,7 +221,10 @@ mod tests {
                 "held_bytes": {"taken": 1000, "limit": 64_000_000}, "unknown_functions": 3,
             },
         });
-        let server = Server::at(crate::client::Address::parse("h:1").expect("one")).expect("one");
+        use crate::client::Trust;
+        let server =
+            Server::at(crate::client::Address::parse("h:1").expect("one"), Trust::default())
+                .expect("one");
         let expected = "\
 tinyFaaS 1 at http://h:1
   up                 60 s (since T)

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Server, original, server_flag};
+use crate::client::{Server, original, server_flags};
 use crate::failure::{Code, Failure};
 use crate::progress::Progress;
 use crate::terminal::{self, confirm, print, print_json, say, tame};
@@ -31,7 +31,7 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("do not ask; needed where there is no terminal"),
         )
-        .arg(server_flag())
+        .args(server_flags())
         .arg(super::json_flag("print {\"deleted\": [...]}"))
         .after_help(EXAMPLES)
 }

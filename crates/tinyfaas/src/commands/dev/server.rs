@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::cli::END_WITH;
-use crate::client::{Address, Server};
+use crate::client::{Address, Server, Trust};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::terminal::say;
@@ -77,7 +77,7 @@ impl LocalServer {
 
     /// A client of it.
     pub(super) fn client(&self) -> Result<Server, Failure> {
-        Server::at(self.address.clone())
+        Server::at(self.address.clone(), Trust::default())
     }
 
     /// Waits until it ends by itself; says how.

@@ -73,13 +73,14 @@ fn coap_keys(config: &Config) -> Option<Check> {
 /// The server that commands would ask, and what it says of itself.
 async fn running(server: &Server) -> (Check, Value) {
     let address = server.address();
-    let none = |why: String| {
-        let cost = "deploy, call and the like have no server yet; start one: tinyfaas";
-        Check::missing(SERVER, "running", why, cost)
-    };
+    let none =
+        |why: String, cost: &str| (Check::missing(SERVER, "running", why, cost), Value::Null);
+    let start = "deploy, call and the like have no server yet; start one: tinyfaas";
     match tokio::time::timeout(PATIENCE, server.about()).await {
-        Err(_) => (none(format!("{address} does not answer")), Value::Null),
-        Ok(Err(failure)) => (none(failure.to_string()), Value::Null),
+        Err(_) => none(format!("{address} does not answer"), start),
+        // Over TLS there may be a server that is not trusted.
+        Ok(Err(failure)) if address.is_https() => none(failure.to_string(), &failure.tips()),
+        Ok(Err(failure)) => none(failure.to_string(), start),
         Ok(Ok(None)) => {
             let found = format!("an older tinyFaaS, or another program, at {address}");
             (Check::ok(SERVER, "running", found), Value::Null)
