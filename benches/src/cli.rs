@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::bare_hyper;
+use crate::bare::Baseline;
 use crate::function::Environment;
 use crate::peer::Named;
 use crate::selection::{self, Selection};
@@ -68,7 +68,7 @@ pub(crate) fn command() -> Command {
     Command::new("tinyfaas-bench")
         .about("Measures the tinyFaaS server beside what this machine can do without it")
         .after_help(EXAMPLES)
-        .subcommand(Command::new(bare_hyper::SUBCOMMAND).hide(true))
+        .subcommands(Baseline::ALL.map(|one| Command::new(one.subcommand()).hide(true)))
         .disable_help_subcommand(true)
         .args(what_is_measured())
         .args(how_long())

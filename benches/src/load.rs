@@ -6,8 +6,10 @@
 //! can.
 
 mod busy;
+mod callers;
 pub(crate) mod coap;
 mod conversation;
+pub(crate) mod grpc;
 pub(crate) mod http;
 mod pace;
 
@@ -25,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Target {
     /// Over HTTP/1.1.
     Http(http::Target),
+    /// Over gRPC.
+    Grpc(grpc::Target),
     /// Over CoAP, in a closed loop only.
     Coap(coap::Target),
 }
@@ -42,7 +46,8 @@ pub(crate) enum Pace {
 /// How hard and how long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Connections at a time, each with one request at a time.
+    /// Connections at a time, each with one request at a time; over gRPC they are
+    /// calls, several of which share a connection.
     pub(crate) connections: usize,
     /// When requests begin.
     pub(crate) pace: Pace,
@@ -123,6 +128,7 @@ pub(crate) fn run(target: &Target, plan: Plan) -> anyhow::Result<Outcome> {
     let meter = busy::Meter::start();
     let mut outcome = match target {
         Target::Http(target) => http::run(target, plan)?,
+        Target::Grpc(target) => grpc::run(target, plan)?,
         Target::Coap(target) => coap::run(target, plan)?,
     };
     outcome.busy = meter.share();

@@ -4,13 +4,16 @@
 //! is measured.
 
 mod against;
+mod bare;
 mod bare_hyper;
 mod bare_script;
+mod bare_tonic;
 mod cli;
 mod client;
 mod figure;
 mod fixed;
 mod function;
+mod health;
 mod latency;
 mod libcoap;
 mod load;
@@ -32,6 +35,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use against::Comparison;
+use bare::Baseline;
 use report::Report;
 
 /// Something did not run or replied wrongly.
@@ -41,8 +45,11 @@ const MISSED: u8 = 3;
 
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
-    let result = match matches.subcommand_name() {
-        Some(_) => bare_hyper::serve_until_orphaned().map(|()| ExitCode::SUCCESS),
+    let baseline = Baseline::ALL
+        .into_iter()
+        .find(|baseline| matches.subcommand_name() == Some(baseline.subcommand()));
+    let result = match baseline {
+        Some(baseline) => bare::serve_until_orphaned(baseline).map(|()| ExitCode::SUCCESS),
         None => measure_and_report(&cli::options(&matches)),
     };
     result.unwrap_or_else(|error| {

@@ -6,12 +6,14 @@
 
 use anyhow::Context;
 
-use crate::bare_hyper::{self, BareHyper, PAYLOAD};
+use crate::bare::{Bare, Baseline};
+use crate::bare_hyper::{self, PAYLOAD};
 use crate::cli::Options;
 use crate::figure::Target::{self, AtLeast, AtMost};
 use crate::figure::{Figure, Unit};
 use crate::fixed;
 use crate::function::{self, Echo, Environment};
+use crate::health;
 use crate::load::{self, Pace};
 use crate::memory::{self, Held, Memory};
 use crate::peer::Peer;
@@ -25,7 +27,7 @@ use crate::setting::Setting;
 #[derive(Debug)]
 struct Contestants<'a> {
     options: &'a Options,
-    bare: BareHyper,
+    bare: Bare,
     peers: Vec<Peer>,
     server: Option<Server>,
     /// On that server, named as their environments.
@@ -44,7 +46,7 @@ pub(crate) fn everything(options: &Options) -> anyhow::Result<Report> {
     let mut all = Contestants {
         options,
         peers: peers.collect::<anyhow::Result<_>>()?,
-        bare: BareHyper::start()?,
+        bare: Bare::start(Baseline::Hyper)?,
         server: None,
         deployed: Vec::new(),
     };
@@ -72,6 +74,7 @@ pub(crate) fn everything(options: &Options) -> anyhow::Result<Report> {
     }
     if let Some(binary) = &options.server {
         subjects.extend(fixed::subjects(binary, options));
+        subjects.extend(health::subjects(binary, options));
     }
     Ok(Report::new(setting, subjects))
 }
@@ -249,7 +252,7 @@ impl Choice {
     fn rival(&self) -> Option<(Rival, Self)> {
         match self.who {
             Who::Bare => None,
-            Who::OverCoap(environment) => {
+            Who::OverCoap(environment) | Who::OverGrpc(environment) => {
                 Some((Rival::Http, Self { who: Who::Function(environment), ..*self }))
             }
             Who::Function(_) | Who::Peer(_) => {
@@ -263,9 +266,11 @@ impl Contestants<'_> {
     fn who(&self) -> Vec<Who> {
         let mut all = vec![Who::Bare];
         let coap = self.server.as_ref().and_then(|server| server.coap);
+        let grpc = self.server.as_ref().and_then(|server| server.grpc);
         for echo in &self.deployed {
             all.push(Who::Function(echo.environment));
             all.extend(coap.map(|_| Who::OverCoap(echo.environment)));
+            all.extend(grpc.map(|_| Who::OverGrpc(echo.environment)));
         }
         all.extend((0..self.peers.len()).map(Who::Peer));
         all
@@ -273,15 +278,15 @@ impl Contestants<'_> {
 
     fn series(&self, choice: Choice) -> Series {
         let Choice { who, connections, body_bytes, pace } = choice;
+        let server = self.server.as_ref().map(Server::pid);
         let (name, kind, process) = match who {
             Who::Bare => ("bare hyper".to_owned(), Kind::Bare, Some(self.bare.pid())),
-            Who::Function(environment) => {
-                let process = self.server.as_ref().map(Server::pid);
-                (environment.name().to_owned(), Kind::Function, process)
-            }
+            Who::Function(environment) => (environment.name().to_owned(), Kind::Function, server),
             Who::OverCoap(environment) => {
-                let process = self.server.as_ref().map(Server::pid);
-                (format!("{} over CoAP", environment.name()), Kind::Function, process)
+                (format!("{} over CoAP", environment.name()), Kind::Function, server)
+            }
+            Who::OverGrpc(environment) => {
+                (format!("{} over gRPC", environment.name()), Kind::Function, server)
             }
             Who::Peer(at) => (self.peers[at].label.clone(), Kind::Peer, None),
         };
@@ -308,6 +313,11 @@ impl Contestants<'_> {
             (Who::OverCoap(environment), _) => {
                 let address = over_coap.expect("who() has it only of a server with CoAP");
                 load::Target::Coap(load::coap::Target::echo(address, environment.name(), body))
+            }
+            (Who::OverGrpc(environment), _) => {
+                let address = server.and_then(|server| server.grpc);
+                let address = address.expect("who() has it only of a server with gRPC");
+                load::Target::Grpc(load::grpc::Target::echo(address, environment.name(), body))
             }
             (Who::Bare | Who::Function(_), _) => load::Target::Http(http(self.bare.address, "/")),
         }
@@ -357,5 +367,7 @@ mod tests {
         let over_coap = Choice { who: Who::OverCoap(Environment::Python), ..python };
         assert_eq!(over_coap.rival(), Some((Rival::Http, python)));
         assert_eq!(targets(&over_coap).len(), 2);
+        let over_grpc = Choice { who: Who::OverGrpc(Environment::Python), ..python };
+        assert_eq!(over_grpc.rival(), Some((Rival::Http, python)));
     }
 }

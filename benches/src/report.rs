@@ -19,7 +19,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
-    /// The bare hyper server.
+    /// A bare server, of this program.
     Bare,
     /// A function of the server under test.
     Function,
@@ -34,7 +34,7 @@ pub(crate) struct Load {
     pub(crate) who: String,
     /// What that is.
     pub(crate) kind: Kind,
-    /// Connections at a time.
+    /// Connections at a time, each with one request; over gRPC calls at a time.
     pub(crate) connections: usize,
     /// Of request and reply, in bytes.
     pub(crate) body_bytes: usize,

@@ -17,6 +17,10 @@ const BODIES: [usize; 3] = [0, 1000, 1_000_000];
 const BODIES_CONNECTIONS: usize = 8;
 /// A larger body would be sent in blocks over CoAP, which is another load.
 const COAP_BODY_BYTES_MAX: usize = 1024;
+/// A larger body is no message for a server that is not configured for it.
+const GRPC_BODY_BYTES_MAX: usize = 16_000_000;
+/// Calls at a time of the health service by default.
+const HEALTH_CALLS: usize = 32;
 /// Clients that ask for the fixed reply by default.
 const FIXED_CLIENTS: usize = 8;
 /// Of the open loop by default, a second.
@@ -35,6 +39,8 @@ pub(crate) enum Who {
     Function(Environment),
     /// The same over CoAP.
     OverCoap(Environment),
+    /// The same over gRPC.
+    OverGrpc(Environment),
     /// A peer, by its place among them.
     Peer(usize),
 }
@@ -54,8 +60,11 @@ pub(crate) struct Choice {
 
 impl Choice {
     fn can_be_made(&self) -> bool {
-        let over_coap = matches!(self.who, Who::OverCoap(_));
-        !over_coap || (self.body_bytes <= COAP_BODY_BYTES_MAX && self.pace == Pace::Closed)
+        match self.who {
+            Who::OverCoap(_) => self.body_bytes <= COAP_BODY_BYTES_MAX && self.pace == Pace::Closed,
+            Who::OverGrpc(_) => self.body_bytes <= GRPC_BODY_BYTES_MAX,
+            Who::Bare | Who::Function(_) | Who::Peer(_) => true,
+        }
     }
 }
 
@@ -91,6 +100,11 @@ impl Selection {
     /// How many clients ask for the fixed reply, a series each.
     pub(crate) fn fixed_clients(&self) -> Vec<usize> {
         self.connections.clone().unwrap_or_else(|| vec![FIXED_CLIENTS])
+    }
+
+    /// How many calls at a time ask for the server's health, a series each.
+    pub(crate) fn health_calls(&self) -> Vec<usize> {
+        self.connections.clone().unwrap_or_else(|| vec![HEALTH_CALLS])
     }
 
     fn chosen_by_hand(&self) -> bool {
@@ -134,8 +148,10 @@ impl Selection {
         match who {
             Who::Function(Environment::Binary) => connections == 8 && small,
             Who::Function(Environment::Node) => !self.quick || connections == 32,
-            Who::OverCoap(Environment::Python) => small && (!self.quick || connections == 32),
-            Who::OverCoap(Environment::Node | Environment::Binary) => false,
+            Who::OverCoap(Environment::Python) | Who::OverGrpc(Environment::Python) => {
+                small && (!self.quick || connections == 32)
+            }
+            Who::OverCoap(_) | Who::OverGrpc(_) => false,
             Who::Bare | Who::Function(Environment::Python) | Who::Peer(_) => {
                 !self.quick || connections != 8
             }
@@ -206,13 +222,14 @@ fn list<T: PartialEq>(
 mod tests {
     use super::*;
 
-    const ALL: [Who; 6] = [
+    const ALL: [Who; 7] = [
         Who::Bare,
         Who::Function(Environment::Python),
         Who::Function(Environment::Node),
         Who::Function(Environment::Binary),
         Who::Peer(0),
         Who::OverCoap(Environment::Python),
+        Who::OverGrpc(Environment::Python),
     ];
 
     fn of(choices: &[Choice], who: Who) -> Vec<(usize, usize, Pace)> {
@@ -231,7 +248,9 @@ mod tests {
             assert_eq!(of(&choices, who), all, "{who:?}");
         }
         assert_eq!(of(&choices, ALL[3]), [closed(8, 64)]);
-        assert_eq!(of(&choices, ALL[5]), [1, 8, 32].map(|each| closed(each, 64)));
+        for who in [ALL[5], ALL[6]] {
+            assert_eq!(of(&choices, who), [1, 8, 32].map(|each| closed(each, 64)), "{who:?}");
+        }
         // Compared loads are neighbours.
         assert_eq!((choices[0].who, choices[1].who), (Who::Bare, ALL[1]));
         assert_eq!(choices[0].connections, choices[1].connections);
@@ -246,8 +265,9 @@ mod tests {
         assert_eq!(connections(ALL[2]), [32]);
         assert_eq!(connections(ALL[3]), [8]);
         assert_eq!(connections(Who::Peer(0)), [1, 32]);
-        assert_eq!(connections(ALL[5]), [32]);
+        assert_eq!((connections(ALL[5]), connections(ALL[6])), (vec![32], vec![32]));
         assert_eq!(Selection::default().fixed_clients(), [8]);
+        assert_eq!(Selection::default().health_calls(), [32]);
     }
 
     #[test]
@@ -265,9 +285,11 @@ mod tests {
             assert_eq!(of(&selection.choices(&ALL), *who), all, "{who:?}");
         }
         assert_eq!(of(&selection.choices(&ALL), ALL[5]), all[..4], "CoAP has no open loop");
-        assert_eq!(selection.fixed_clients(), [2, 4]);
-        let large = Selection { bodies: Some(vec![1_000_000]), ..selection };
+        assert_eq!(of(&selection.choices(&ALL), ALL[6]), all);
+        assert_eq!((selection.fixed_clients(), selection.health_calls()), (vec![2, 4], vec![2, 4]));
+        let large = Selection { bodies: Some(vec![20_000_000]), ..selection };
         assert_eq!(of(&large.choices(&ALL), ALL[5]), [], "nor bodies in blocks");
+        assert_eq!(of(&large.choices(&ALL), ALL[6]), [], "nor has gRPC messages of any size");
         let open_only = Selection {
             connections: Some(Vec::new()),
             rates: Some(vec![50]),

@@ -45,6 +45,8 @@ pub(crate) const CPU_OF_BARE: &str = "CPU of bare hyper's";
 pub(crate) const RATE_OF_HTTP: &str = "rate of HTTP's";
 /// The same, of libcoap's server with replies of the same size.
 pub(crate) const RATE_OF_LIBCOAP: &str = "rate of libcoap's";
+/// The same, of a bare tonic server's.
+pub(crate) const RATE_OF_TONIC: &str = "rate of tonic's";
 /// How much too late a free connection began, in an open loop.
 pub(crate) const GENERATOR_LATE: &str = "generator late, p99";
 
@@ -62,6 +64,8 @@ pub(crate) enum Rival {
     Http,
     /// libcoap's server.
     Libcoap,
+    /// The bare tonic server.
+    Tonic,
 }
 
 impl Rival {
@@ -70,6 +74,7 @@ impl Rival {
         match self {
             Self::BareHyper => [RATE_OF_BARE, P50_OF_BARE, CPU_OF_BARE],
             Self::Http => [RATE_OF_HTTP, "p50 of HTTP's", "CPU of HTTP's"],
+            Self::Tonic => [RATE_OF_TONIC, "p50 of tonic's", "CPU of tonic's"],
             Self::Libcoap => [RATE_OF_LIBCOAP, "p50 of libcoap's", "CPU of libcoap's"],
         }
     }

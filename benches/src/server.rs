@@ -32,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) http: SocketAddr,
     /// The same over CoAP; `None` where the server has none.
     pub(crate) coap: Option<SocketAddr>,
+    /// The same over gRPC; `None` where the server has none.
+    pub(crate) grpc: Option<SocketAddr>,
     /// Where functions are uploaded.
     pub(crate) management: SocketAddr,
     /// From its start until management answered.
@@ -51,9 +53,9 @@ impl Server {
         let begun = Instant::now();
         let mut child = spawn(binary, dir.path())?;
         match wait_until_ready(&mut child, dir.path(), begun) {
-            Ok(Addresses { http, coap, management }) => {
+            Ok(Addresses { http, coap, grpc, management }) => {
                 let ready_after = begun.elapsed();
-                Ok(Self { child, dir, http, coap, management, ready_after })
+                Ok(Self { child, dir, http, coap, grpc, management, ready_after })
             }
             Err(error) => {
                 // It may have ended already; collected it must be in either case.
@@ -109,9 +111,10 @@ fn spawn(binary: &Path, dir: &Path) -> anyhow::Result<Child> {
         .env("HTTP_PORT", "0")
         .env("MANAGEMENT_PORT", "0")
         .env("COAP_PORT", "0")
-        .env("GRPC_PORT", "-1")
+        .env("GRPC_PORT", "0")
         .env("HTTP_ADDRESS", "127.0.0.1")
         .env("COAP_ADDRESS", "127.0.0.1")
+        .env("GRPC_ADDRESS", "127.0.0.1")
         .env("MANAGEMENT_ADDRESS", "127.0.0.1")
         .env("TF_DATA_DIR", dir.join("data"))
         .stdin(Stdio::null())
@@ -154,6 +157,7 @@ fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
 struct Addresses {
     http: SocketAddr,
     coap: Option<SocketAddr>,
+    grpc: Option<SocketAddr>,
     management: SocketAddr,
 }
 
@@ -167,7 +171,12 @@ impl Addresses {
         let needed = |name: &str| {
             found(name).with_context(|| format!("ports.json names no port for {name}: {ports}"))
         };
-        Ok(Self { http: needed("http")?, coap: found("coap"), management: needed("management")? })
+        Ok(Self {
+            http: needed("http")?,
+            coap: found("coap"),
+            grpc: found("grpc"),
+            management: needed("management")?,
+        })
     }
 }
 
@@ -198,8 +207,10 @@ mod tests {
         let read = Addresses::read;
         let found = read(r#"{"http": 81, "coap": null, "management": 65535}"#).expect("sound");
         assert_eq!((found.http.port(), found.coap, found.management.port()), (81, None, 65535));
-        let found = read(r#"{"http": 81, "coap": 5683, "management": 1}"#).expect("sound");
-        assert_eq!(found.coap, Some(([127, 0, 0, 1], 5683).into()));
+        let found = read(r#"{"http": 81, "coap": 5683, "grpc": 9000, "management": 1}"#);
+        let found = found.expect("sound");
+        let at = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!((found.coap, found.grpc), (at(5683), at(9000)));
         let error = read(r#"{"http": 81}"#).expect_err("no management");
         assert!(error.to_string().contains("no port for management"), "{error}");
         read(r#"{"http": 65536, "management": 1}"#).expect_err("no such port");

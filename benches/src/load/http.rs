@@ -1,19 +1,14 @@
-//! The load over HTTP: a task each connection, on one thread.
+//! The load over HTTP: a connection each caller.
 //!
-//! Owns a run's connections. Must not know which server answers.
+//! Owns what is asked. Must not know which server answers.
 
+use std::iter;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Instant;
 
-use anyhow::Context;
 use bytes::Bytes;
-use tokio::task::JoinSet;
-use tokio::time::timeout_at;
 
-use super::conversation::{Conversation, Verdict};
-use super::pace::{Schedule, Starts};
-use super::{BREAKS_MAX, Outcome, PATIENCE, Plan, Window};
+use super::callers;
+use super::{Outcome, Plan};
 
 /// What to ask, and what must be answered.
 #[derive(Debug, Clone)]
@@ -46,73 +41,7 @@ impl Target {
 /// # Errors
 /// Where there is no runtime or no timer.
 pub(super) fn run(target: &Target, plan: Plan) -> anyhow::Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the load generator's runtime")?;
-    runtime.block_on(drive(target, plan))
-}
-
-async fn drive(target: &Target, plan: Plan) -> anyhow::Result<Outcome> {
-    let begun = Instant::now();
-    let from = begun + plan.warm_up;
-    let window = Window { from, until: from + plan.measured };
-    let schedule = Arc::new(Schedule::new(plan.pace, begun, window.until));
-    let mut connections = JoinSet::new();
-    for _ in 0..plan.connections {
-        connections.spawn(patiently(target.clone(), schedule.clone(), window));
-    }
-    let mut outcome = Outcome::default();
-    while let Some(connection) = connections.join_next().await {
-        let part = connection.expect("a connection's task neither panics nor is aborted");
-        outcome.merge(part?);
-    }
-    let now = Instant::now();
-    for intended in schedule.never_begun().filter(|&intended| window.holds(intended)) {
-        outcome.latencies.add(now - intended);
-    }
-    Ok(outcome)
-}
-
-/// One connection's part of the run, ended by force where the server hangs.
-async fn patiently(
-    target: Target,
-    schedule: Arc<Schedule>,
-    window: Window,
-) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome::default();
-    let mut starts = schedule.starts()?;
-    let all = keep_asking(&target, &mut starts, window, &mut outcome);
-    if timeout_at((window.until + PATIENCE).into(), all).await.is_err() {
-        outcome.fail(|| format!("no reply within {} s of the run's end", PATIENCE.as_secs()));
-    }
-    Ok(outcome)
-}
-
-async fn keep_asking(target: &Target, starts: &mut Starts, window: Window, outcome: &mut Outcome) {
-    for _ in 0..=BREAKS_MAX {
-        match converse(target, starts, window, outcome).await {
-            Ok(()) => return,
-            Err(error) => outcome.fail(|| format!("{error:#}")),
-        }
-    }
-}
-
-/// Asks on one connection until the run ends or the connection breaks.
-async fn converse(
-    target: &Target,
-    starts: &mut Starts,
-    window: Window,
-    outcome: &mut Outcome,
-) -> anyhow::Result<()> {
-    let mut conversation = Conversation::begin(target).await?;
-    while let Some(begun) = starts.next(&mut outcome.lateness).await? {
-        match conversation.ask().await? {
-            Verdict::Right => outcome.count(begun, Instant::now(), window),
-            Verdict::Wrong(what) => outcome.fail(|| what),
-        }
-    }
-    Ok(())
+    callers::run(iter::repeat(callers::Target::Http(target.clone())), plan)
 }
 
 #[cfg(test)]
@@ -121,7 +50,7 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Duration;
 
-    use super::super::Pace;
+    use super::super::{BREAKS_MAX, Pace};
     use super::*;
 
     const PLAN: Plan = Plan {
