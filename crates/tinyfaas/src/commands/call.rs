@@ -2,11 +2,12 @@
 //!
 //! Owns the flags, and what is sent over HTTP. Waiting for an asynchronous call is
 //! `call/later.rs`, printing a reply and its exit code `call/reply.rs`; all that is
-//! CoAP's own stands in `call/coap.rs`.
+//! CoAP's own stands in `call/coap.rs`, what is gRPC's in `call/grpc.rs`.
 
 mod body;
 mod coap;
 mod endpoint;
+mod grpc;
 mod later;
 mod reply;
 
@@ -35,6 +36,8 @@ Examples:
   tinyfaas call echo -d hello --json        status, headers and body as JSON
   tinyfaas call echo --coap -d hello        the same over CoAP
   tinyfaas call lamp -X PUT -d on --gateway coap://board:5683
+  tinyfaas call echo --grpc -d hello        the same over gRPC
+  tinyfaas call echo -d hello --gateway grpc://board:9000
 
 The body of the reply goes to standard output as it comes, all else to standard
 error. Exit code 0: the status is below 400. 5: the function replied with another,
@@ -45,7 +48,9 @@ Over CoAP a code of 2 is a success; of the headers, Content-Type, Accept, ETag,
 If-Match and If-None-Match can be sent; a body has at most 4 MiB. What is lost on
 the way is sent again, which takes up to a minute and a half before it is given up;
 with --non nothing is, and with --async and without --wait nothing comes back.
-With --gateway coap+tcp://HOST:PORT it is CoAP over TCP, where nothing is lost.";
+With --gateway coap+tcp://HOST:PORT it is CoAP over TCP, where nothing is lost.
+Over gRPC a body has as many bytes as the server takes in a message, 16 MiB unless
+configured; an original tinyFaaS gets a name, a text and metadata.";
 
 pub(super) fn command() -> Command {
     Command::new(NAME)
@@ -73,16 +78,22 @@ pub(super) fn command() -> Command {
         )
         .arg(endpoint::flag())
         .arg(
+            Arg::new("grpc")
+                .long("grpc")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("coap")
+                .help("over gRPC instead of HTTP"),
+        )
+        .arg(
             Arg::new("non")
                 .long("non")
                 .action(ArgAction::SetTrue)
                 .help("over CoAP: send once, non-confirmably"),
         )
-        .arg(
-            Arg::new("gateway").long("gateway").value_name("URL").help(
-                "the endpoint, http://, https://, coap:// or coap+tcp:// [default: asked of the server]",
-            ),
-        )
+        .arg(Arg::new("gateway").long("gateway").value_name("URL").help(
+            "the endpoint, http://, https://, grpc://, coap:// or coap+tcp:// [default: asked of \
+             the server]",
+        ))
         .args(server_flags())
         .arg(super::json_flag("print status, headers and body as JSON"))
         .after_help(EXAMPLES)
@@ -122,6 +133,9 @@ fn what_is_sent() -> [Arg; 5] {
 }
 
 pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    if grpc::is_asked_for(matches) {
+        return grpc::run(matches).await;
+    }
     if coap::is_asked_for(matches) {
         return coap::run(matches).await;
     }

@@ -37,13 +37,24 @@ pub(super) fn stream(matches: &ArgMatches) -> Result<Option<Body>, Failure> {
     }))
 }
 
+/// How much a protocol carries that takes a body whole.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    /// The longest body, in bytes.
+    pub(super) bytes: usize,
+    /// The protocol.
+    pub(super) over: &'static str,
+    /// The flag that asks for it.
+    pub(super) flag: &'static str,
+}
+
 /// The whole body; none without the flags for one.
 ///
 /// # Errors
-/// Where it cannot be read, or is longer than `bytes_max`.
-pub(super) fn whole(matches: &ArgMatches, bytes_max: usize) -> Result<Option<Bytes>, Failure> {
+/// Where it cannot be read, or is longer than the limit.
+pub(super) fn whole(matches: &ArgMatches, limit: Limit) -> Result<Option<Bytes>, Failure> {
     let Some(source) = source(matches)? else { return Ok(None) };
-    let one_more = bytes_max as u64 + 1;
+    let one_more = limit.bytes as u64 + 1;
     let mut body = Vec::new();
     let read = match source {
         Source::Given(data) => {
@@ -54,12 +65,13 @@ pub(super) fn whole(matches: &ArgMatches, bytes_max: usize) -> Result<Option<Byt
         Source::File(file) => file.take(one_more).read_to_end(&mut body),
     };
     read.map_err(|error| Failure::failed(format!("the body cannot be read: {error}")))?;
-    if body.len() > bytes_max {
-        let most = terminal::bytes(bytes_max as u64);
+    let Limit { bytes, over, flag } = limit;
+    if body.len() > bytes {
+        let most = terminal::bytes(bytes as u64);
         return Err(Failure::failed(format!(
-            "the body is longer than the {most} that go over CoAP"
+            "the body is longer than the {most} that go over {over}"
         ))
-        .tip("call over HTTP, which takes more: leave --coap out"));
+        .tip(format!("call over HTTP, which takes more: leave {flag} out")));
     }
     Ok(Some(body.into()))
 }

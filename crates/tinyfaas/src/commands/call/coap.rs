@@ -48,7 +48,8 @@ pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let path = super::path(name, matches.get_one::<String>("path").map(String::as_str))?;
     let json = matches.get_flag(super::super::JSON);
     let (is_async, waits) = (matches.get_flag("async"), matches.get_flag("wait"));
-    let body = super::body::whole(matches, BODY_BYTES_MAX)?;
+    let limit = super::body::Limit { bytes: BODY_BYTES_MAX, over: "CoAP", flag: "--coap" };
+    let body = super::body::whole(matches, limit)?;
     let mut call = request::call(matches, &path, body)?;
     // Once and for nothing that comes back: then it is not told of either.
     call.wants_reply = call.confirmable || !is_async || waits;

@@ -44,9 +44,13 @@ impl Accepted {
     /// The call whose state lies there.
     pub(super) fn at(location: Option<&str>) -> Self {
         let id = location.and_then(|location| location.rsplit_once(CALLS)).map(|(_, id)| id);
-        let is_id =
-            |id: &&str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        Self { id: id.filter(is_id).map(str::to_owned) }
+        Self::with_id(id.unwrap_or_default())
+    }
+
+    /// The call with this id.
+    pub(super) fn with_id(id: &str) -> Self {
+        let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        Self { id: is_id.then(|| id.to_owned()) }
     }
 
     /// The call's id; empty where there is none.
