@@ -79,6 +79,17 @@ impl Certificate {
         Ok(Self { certified: Arc::new(certified), facts })
     }
 
+    /// Whether it is this one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.certified.cert == other.certified.cert
+    }
+
+    /// Those of these names for which it is of no use.
+    pub(crate) fn lacks<'a>(&self, wanted: &'a [String]) -> Vec<&'a str> {
+        let names = &self.facts.names;
+        wanted.iter().map(String::as_str).filter(|it| !covers(names, it)).collect()
+    }
+
     /// Whether it may be served at this time.
     pub(crate) fn check_time(&self, now: Timestamp) -> Result<(), FileProblem> {
         let Facts { not_before, not_after, .. } = self.facts;
@@ -91,6 +102,19 @@ impl Certificate {
         }
         Ok(())
     }
+}
+
+/// Whether a certificate with these names is good for this one.
+fn covers(names: &[String], wanted: &str) -> bool {
+    let parent = wanted.split_once('.').map(|(_, parent)| parent);
+    names.iter().any(|name| {
+        // A wildcard stands for one label (RFC 9525, section 6.3).
+        name.eq_ignore_ascii_case(wanted)
+            || name
+                .strip_prefix("*.")
+                .zip(parent)
+                .is_some_and(|(own, wanted)| own.eq_ignore_ascii_case(wanted))
+    })
 }
 
 /// Why the key is not that of the first certificate.

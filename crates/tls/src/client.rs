@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use ring::digest;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::error::{FileProblem, TlsError};
+use crate::files::{Look, Watch};
 use crate::subject::{self, TooLong};
 use crate::{files, pem};
 
@@ -44,20 +46,55 @@ pub struct Roots(Arc<RootsFile>);
 struct RootsFile {
     path: PathBuf,
     store: ArcSwap<RootCertStore>,
+    watch: Mutex<Watch>,
 }
 
 impl Roots {
     /// Reads the file.
     pub fn open(path: &Path) -> Result<Self, TlsError> {
-        let content = files::read(path).map_err(|problem| problem.in_file(path))?;
-        let store = store(&content.text).map_err(|problem| problem.in_file(path))?;
-        let store = ArcSwap::from_pointee(store);
-        Ok(Self(Arc::new(RootsFile { path: path.to_owned(), store })))
+        let watch = Mutex::new(Watch::new(&[path]));
+        let store = ArcSwap::from_pointee(read(path)?);
+        Ok(Self(Arc::new(RootsFile { path: path.to_owned(), store, watch })))
+    }
+
+    /// Reads the file again where it has changed; true where there are others now.
+    pub(crate) fn look(&self) -> bool {
+        let look = self.0.watch.lock().look();
+        if look == Look::Same {
+            return false;
+        }
+        match read(&self.0.path) {
+            Ok(store) if store.roots == self.0.store.load().roots => false,
+            Ok(store) => {
+                tracing::info!(
+                    "TLS: {} was replaced; clients are judged by its {} certificates from now on",
+                    self.0.path.display(),
+                    store.len()
+                );
+                self.0.store.store(Arc::new(store));
+                true
+            }
+            Err(error) => {
+                if look == Look::Settled {
+                    tracing::warn!("TLS: clients are judged as before: {error}");
+                }
+                false
+            }
+        }
+    }
+
+    /// Whether it is the same file, read once.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     pub(crate) fn store(&self) -> Arc<RootCertStore> {
         self.0.store.load_full()
     }
+}
+
+fn read(path: &Path) -> Result<RootCertStore, TlsError> {
+    files::read(path).and_then(|text| store(&text)).map_err(|problem| problem.in_file(path))
 }
 
 /// Never empty.

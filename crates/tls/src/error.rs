@@ -32,9 +32,12 @@ pub enum FileProblem {
     /// A directory or a device.
     #[error("it is not a file")]
     NotAFile,
-    /// Reading or writing broke.
-    #[error("{0}")]
-    Io(io::Error),
+    /// Reading broke.
+    #[error("it cannot be read: {0}")]
+    Read(io::Error),
+    /// Writing broke.
+    #[error("it cannot be written: {0}")]
+    Write(io::Error),
     /// Larger than any file of its kind.
     #[error("it is larger than {limit} bytes, which no file of certificates or keys is")]
     TooLarge {
@@ -122,6 +125,12 @@ pub enum FileProblem {
         /// What the clock said.
         now: Timestamp,
     },
+    /// What was kept has become unusable.
+    #[error(
+        "{0}; it is the key of the self-signed certificate, which clients may have pinned: put \
+         it back, or remove it to have another made"
+    )]
+    KeptKey(Box<FileProblem>),
     /// A certificate that cannot certify anybody.
     #[error("certificate {at} in it cannot be a root: {reason}")]
     NoRoot {
@@ -138,7 +147,7 @@ impl FileProblem {
         match error.kind() {
             io::ErrorKind::NotFound => Self::NotThere,
             io::ErrorKind::PermissionDenied => Self::NoPermission,
-            _ => Self::Io(error),
+            _ => Self::Read(error),
         }
     }
 

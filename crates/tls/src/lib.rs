@@ -10,18 +10,19 @@
 //! everything that can be wrong with a file is told by [`Tls::open`] and
 //! [`Roots::open`].
 
-#![expect(dead_code, reason = "reloading will use it")]
-
 mod acceptor;
 mod certificate;
 mod client;
 mod clock;
 mod error;
+mod expiry;
 mod files;
+mod from_files;
 mod hello;
 mod pem;
 mod plain_text;
 mod resolver;
+mod self_signed;
 mod stream;
 mod subject;
 #[cfg(test)]

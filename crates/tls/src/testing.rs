@@ -2,7 +2,7 @@
 //! client over real sockets.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
@@ -68,10 +68,6 @@ impl Files {
             certificate: self.put("cert.pem", &pair.certificate),
             key: self.put("key.pem", &pair.key),
         }
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        self.0.path()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns choosing between the sources. Must not know endpoints but as a list of
 //! those to be told when something has changed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,11 +11,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustls::crypto::ring;
 
+use tokio::time::{MissedTickBehavior, interval};
+
 use crate::acceptor::{Acceptor, Endpoint, Shared};
-use crate::certificate::Certificate;
-use crate::client::ClientCertificates;
+use crate::client::{ClientCertificates, Roots};
 use crate::error::TlsError;
-use crate::{clock, files, pem};
+use crate::expiry::Expiry;
+use crate::from_files::FromFiles;
+use crate::self_signed::SelfSigned;
 
 /// Where the server's certificate comes from.
 #[derive(Debug, Clone)]
@@ -27,6 +30,16 @@ pub enum Source {
         certificate: PathBuf,
         /// Its key, PKCS #8, PKCS #1 or SEC1, not encrypted.
         key: PathBuf,
+    },
+    /// Made at first start, for a trial. Its key stays when it is made anew before
+    /// it expires.
+    SelfSigned {
+        /// Where both are kept, as `self-signed.pem` and `self-signed-key.pem`. Made
+        /// where it is missing, for this user alone.
+        directory: PathBuf,
+        /// Names and addresses beside those of this machine: its host name, that
+        /// name in `.local`, localhost and the loopback addresses.
+        names: Vec<String>,
     },
 }
 
@@ -68,8 +81,16 @@ impl Default for TlsConfig {
 #[derive(Debug)]
 pub struct Tls {
     source: Source,
+    keeper: Mutex<Keeper>,
     shared: Arc<Shared>,
     endpoints: Mutex<Vec<Weak<Endpoint>>>,
+}
+
+/// Who has the certificate that is to be served.
+#[derive(Debug)]
+enum Keeper {
+    Files(FromFiles),
+    SelfSigned(SelfSigned),
 }
 
 /// What is served, for people.
@@ -95,12 +116,19 @@ impl Tls {
     /// read the files, e.g. before it gives up root.
     pub fn open(source: Source, config: TlsConfig) -> Result<Arc<Self>, TlsError> {
         let shared = Arc::new(Shared::new(config, Arc::new(ring::default_provider())));
-        match &source {
+        let (keeper, certificate) = match &source {
             Source::Files { certificate, key } => {
-                shared.served.set(from_files(certificate, key)?);
+                let (keeper, certificate) = FromFiles::open(certificate, key)?;
+                (Keeper::Files(keeper), certificate)
             }
-        }
-        Ok(Arc::new(Self { source, shared, endpoints: Mutex::default() }))
+            Source::SelfSigned { directory, names } => {
+                let (keeper, certificate) = SelfSigned::open(directory, names)?;
+                (Keeper::SelfSigned(keeper), certificate)
+            }
+        };
+        shared.served.set(certificate);
+        let keeper = Mutex::new(keeper);
+        Ok(Arc::new(Self { source, keeper, shared, endpoints: Mutex::default() }))
     }
 
     /// For one endpoint: which protocols it speaks, the preferred one first (ALPN,
@@ -113,12 +141,57 @@ impl Tls {
         Acceptor::new(endpoint)
     }
 
+    /// Looks after the certificate, and after the roots of clients', until it is
+    /// dropped. What goes wrong is logged, and what was served is served on.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        let mut ticks = interval(self.shared.config.reload_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut expiry = Expiry::default();
+        loop {
+            ticks.tick().await;
+            let tls = Arc::clone(&self);
+            // Disks of small machines can take seconds.
+            if tokio::task::spawn_blocking(move || tls.look()).await.is_err() {
+                // It panicked, and was told by that; or the runtime ends.
+                continue;
+            }
+            if let Some(certificate) = self.shared.served.get() {
+                expiry.look(&certificate, &self.shared.config.expected_names);
+            }
+        }
+    }
+
+    fn look(&self) {
+        match &mut *self.keeper.lock() {
+            Keeper::Files(files) => files.look(&self.shared.served),
+            Keeper::SelfSigned(own) => own.look(&self.shared.served),
+        }
+        let endpoints: Vec<_> = self.endpoints.lock().iter().filter_map(Weak::upgrade).collect();
+        // Several endpoints may share a file, which is read once.
+        let mut looked: Vec<(Roots, bool)> = Vec::new();
+        for endpoint in endpoints {
+            let Some(roots) = endpoint.clients().roots() else { continue };
+            let known = looked.iter().find(|(it, _)| it.is(roots)).map(|(_, changed)| *changed);
+            let changed = known.unwrap_or_else(|| {
+                let changed = roots.look();
+                looked.push((roots.clone(), changed));
+                changed
+            });
+            if changed {
+                endpoint.renew();
+            }
+        }
+    }
+
     /// What is served now; None while there is no certificate yet.
     pub fn describe(&self) -> Option<Description> {
         let facts = self.shared.served.get()?.facts.clone();
         let source = match &self.source {
             Source::Files { certificate, key } => {
                 format!("files {} and {}", certificate.display(), key.display())
+            }
+            Source::SelfSigned { directory, .. } => {
+                format!("self-signed, kept in {}", directory.display())
             }
         };
         Some(Description {
@@ -130,16 +203,4 @@ impl Tls {
             pin: facts.pin,
         })
     }
-}
-
-fn from_files(certificate: &Path, key: &Path) -> Result<Certificate, TlsError> {
-    let chain = files::read(certificate)
-        .and_then(|content| pem::certificates(&content.text))
-        .map_err(|problem| problem.in_file(certificate))?;
-    let private = files::read(key)
-        .and_then(|content| pem::private_key(&content.text))
-        .map_err(|problem| problem.in_file(key))?;
-    let pair = Certificate::new(chain, certificate, &private, key)?;
-    pair.check_time(clock::now()).map_err(|problem| problem.in_file(certificate))?;
-    Ok(pair)
 }
