@@ -4,7 +4,7 @@
 set -eu
 cd -- "$(dirname -- "$(readlink -f -- "$0")")/../.."
 
-sh scripts/make/prerequisites.sh cargo cc curl zip python3 '?pip' '?node' '?coap-client-notls'
+sh scripts/make/prerequisites.sh cargo cc curl zip python3 '?pip' '?node' '?coap-client-notls' '?openssl'
 sh scripts/make/build.sh
 cargo test --workspace --locked --quiet
 # The workers that run functions, each in its own language, over real frames.
