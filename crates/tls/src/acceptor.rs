@@ -367,4 +367,52 @@ mod tests {
             assert!(fits, "{words:?}: {error}");
         }
     }
+
+    #[tokio::test]
+    async fn handshakes_beyond_the_limit_wait_within_their_time() {
+        let issuer = issuer("root");
+        let config = TlsConfig {
+            handshakes_max: 1,
+            handshake_timeout: Duration::from_millis(300),
+            ..TlsConfig::default()
+        };
+        let acceptor = acceptor(&issuer, config, ClientCertificates::None);
+        let taken = acceptor.0.shared.handshakes.acquire().await.unwrap();
+        let met = meet(&acceptor, Ask::trusting(&issuer).config()).await;
+        let error = met.server.unwrap_err();
+        assert!(matches!(error, HandshakeError::TimedOut(_)), "{error}");
+        let config = Ask::trusting(&issuer).config();
+        let (met, ()) = tokio::join!(meet(&acceptor, config), async {
+            tokio::task::yield_now().await;
+            drop(taken);
+        });
+        met.server.unwrap();
+        met.client.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_silent_keeps_nobody_out() {
+        let issuer = issuer("root");
+        let config = TlsConfig { handshakes_max: 1, ..TlsConfig::default() };
+        let acceptor = acceptor(&issuer, config, ClientCertificates::None);
+        let (listener, at) = listen().await;
+        let silent = TcpStream::connect(at).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let waiting = acceptor.clone();
+        let waiting = tokio::spawn(async move { waiting.accept(stream).await.err().unwrap() });
+        meet(&acceptor, Ask::trusting(&issuer).config()).await.server.unwrap();
+        drop(silent);
+        assert!(matches!(waiting.await.unwrap(), HandshakeError::Gone(_)));
+    }
+
+    /// Closing at once would reset the connection, as the request is not read, and
+    /// the reset overtake the answer.
+    #[tokio::test]
+    async fn an_answer_in_words_survives_a_long_request() {
+        let mut words = b"POST /f HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n".to_vec();
+        words.resize(words.len() + 1_000_000, b'x');
+        let (error, said) = say(plain(TlsConfig::default()), &words).await;
+        assert!(matches!(error, HandshakeError::PlainText), "{error}");
+        assert!(said.starts_with(b"HTTP/1.1 400 "), "{said:?}");
+    }
 }

@@ -114,3 +114,75 @@ fn push_hex(text: &mut String, byte: u8) {
         text.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::string::{BmpString, TeletexString};
+    use rcgen::{DnType, DnValue};
+    use x509_parser::prelude::{FromDer, X509Certificate};
+
+    use super::*;
+    use crate::testing::{issuer, pair};
+
+    fn check(parts: Vec<(DnType, DnValue)>, expected: Result<&str, TooLong>) {
+        let pair = pair(&issuer("root"), |params| {
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            for (kind, value) in parts {
+                params.distinguished_name.push(kind, value);
+            }
+        });
+        let chain = crate::pem::certificates(pair.certificate.as_bytes()).unwrap();
+        let (_, parsed) = X509Certificate::from_der(&chain[0]).unwrap();
+        let said = of(parsed.subject());
+        assert_eq!(said.as_deref(), expected.as_ref().copied());
+        if let Ok(said) = said {
+            assert!(said.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{said:?}");
+        }
+    }
+
+    fn check_cn(value: &str, expected: &str) {
+        check(vec![(DnType::CommonName, value.into())], Ok(expected));
+    }
+
+    #[test]
+    fn parts_are_told_from_the_last_to_the_first() {
+        let parts = vec![
+            (DnType::CountryName, "DE".into()),
+            (DnType::OrganizationName, "Water, Works".into()),
+            (DnType::CommonName, "pump 3".into()),
+        ];
+        check(parts, Ok("CN=pump 3,O=Water\\, Works,C=DE"));
+        check(Vec::new(), Ok(""));
+    }
+
+    #[test]
+    fn what_has_a_meaning_is_escaped() {
+        check_cn("a+b;c<d>e\"f\\g=h", "CN=a\\+b\\;c\\<d\\>e\\\"f\\\\g=h");
+        check_cn(" # ", "CN=\\ #\\ ");
+        check_cn("#1", "CN=\\#1");
+        // A header ends at a line break, and has no letters but ASCII's.
+        check_cn("a\r\nx: y\0", "CN=a\\0D\\0Ax: y\\00");
+        check_cn("Käse", "CN=K\\C3\\A4se");
+    }
+
+    #[test]
+    fn other_kinds_of_strings_are_read() {
+        let latin = TeletexString::try_from("Kase").unwrap();
+        check(vec![(DnType::CommonName, DnValue::TeletexString(latin))], Ok("CN=Kase"));
+        let wide = BmpString::try_from("Käse").unwrap();
+        check(vec![(DnType::CommonName, DnValue::BmpString(wide))], Ok("CN=K\\C3\\A4se"));
+    }
+
+    #[test]
+    fn a_type_without_a_name_is_told_by_its_number_and_bytes() {
+        // The serial number of a device, a UTF8String (tag 12) of two bytes.
+        let parts = vec![(DnType::CustomDnType(vec![2, 5, 4, 5]), "A1".into())];
+        check(parts, Ok("2.5.4.5=#0C024131"));
+    }
+
+    #[test]
+    fn one_that_is_too_long_is_not_cut() {
+        let long = "x".repeat(SUBJECT_BYTES_MAX);
+        check(vec![(DnType::CommonName, long.as_str().into())], Err(TooLong));
+    }
+}

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
+use rcgen::{CertificateParams, CertifiedIssuer, DistinguishedName, DnType, KeyPair};
 use rustls::crypto::ring;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
@@ -27,9 +27,21 @@ pub(crate) fn issuer(name: &str) -> Issuer {
 }
 
 /// A certificate and its key, in PEM.
+#[derive(Clone)]
 pub(crate) struct Pair {
     pub(crate) certificate: String,
     pub(crate) key: String,
+}
+
+/// A certificate of a client.
+pub(crate) fn client(issuer: &Issuer, subject: &[(DnType, &str)]) -> Pair {
+    pair(issuer, |params| {
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        params.subject_alt_names.clear();
+    })
 }
 
 /// A certificate for localhost.

@@ -204,3 +204,185 @@ impl Tls {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::io::ErrorKind;
+
+    use rcgen::DnType;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::testing::{Ask, Files, Issuer, acceptor, client, issuer, meet, pair};
+    use crate::{Client, HandshakeError};
+
+    /// Whom the server takes a client for that shows this certificate.
+    async fn shown(
+        acceptor: &Acceptor,
+        server: &Issuer,
+        pair: Option<&crate::testing::Pair>,
+    ) -> Result<Option<Arc<Client>>, HandshakeError> {
+        let mut ask = Ask::trusting(server);
+        ask.pair = pair.cloned();
+        meet(acceptor, ask.config()).await.server.map(|stream| stream.client().cloned())
+    }
+
+    fn roots(files: &Files, issuer: &Issuer) -> Roots {
+        Roots::open(&files.put("clients.pem", &issuer.pem())).unwrap()
+    }
+
+    /// Looks after it until something holds.
+    async fn until<F: Future<Output = bool>>(tls: &Arc<Tls>, holds: impl Fn() -> F) {
+        let fresh = Arc::clone(tls).keep_fresh();
+        let holding = async {
+            while !holds().await {
+                tokio::task::yield_now().await;
+            }
+        };
+        let both = async {
+            tokio::select! { () = fresh => (), () = holding => () }
+        };
+        tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    }
+
+    fn quick() -> TlsConfig {
+        TlsConfig { reload_interval: Duration::from_millis(5), ..TlsConfig::default() }
+    }
+
+    #[tokio::test]
+    async fn who_shows_a_good_certificate_is_known() {
+        let (files, server, ours) = (Files::new(), issuer("root"), issuer("ours"));
+        let pump =
+            client(&ours, &[(DnType::OrganizationName, "Works"), (DnType::CommonName, "pump")]);
+        for clients in [
+            ClientCertificates::Optional(roots(&files, &ours)),
+            ClientCertificates::Required(roots(&files, &ours)),
+        ] {
+            let acceptor = acceptor(&server, TlsConfig::default(), clients);
+            let known = shown(&acceptor, &server, Some(&pump)).await.unwrap().unwrap();
+            assert_eq!(known.subject(), "CN=pump,O=Works");
+            assert_eq!(known.fingerprint().len(), 64);
+            // Each time anew: nothing is resumed where a certificate is asked for.
+            assert_eq!(shown(&acceptor, &server, Some(&pump)).await.unwrap().unwrap(), known);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_shows_none_or_a_foreign_one_is_judged_by_what_is_asked() {
+        let (files, server, ours) = (Files::new(), issuer("root"), issuer("ours"));
+        let foreign = client(&issuer("foreign"), &[(DnType::CommonName, "pump")]);
+        let optional = ClientCertificates::Optional(roots(&files, &ours));
+        let optional = acceptor(&server, TlsConfig::default(), optional);
+        assert_eq!(shown(&optional, &server, None).await.unwrap(), None);
+        let required = ClientCertificates::Required(roots(&files, &ours));
+        let required = acceptor(&server, TlsConfig::default(), required);
+        for (acceptor, pair) in
+            [(&optional, Some(&foreign)), (&required, Some(&foreign)), (&required, None)]
+        {
+            let error = shown(acceptor, &server, pair).await.unwrap_err();
+            assert!(matches!(error, HandshakeError::Tls(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_of_roots_is_named() {
+        let files = Files::new();
+        let check = |text: &str, expected: &str| {
+            let error = Roots::open(&files.put("clients.pem", text)).unwrap_err().to_string();
+            assert!(error.contains("clients.pem: ") && error.contains(expected), "{error}");
+        };
+        check("", "it is empty");
+        check(&pair(&issuer("root"), |_| ()).key, "it has no certificate, only PRIVATE KEY");
+        check(
+            "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+            "certificate 1 in it cannot be a root",
+        );
+        let error = Roots::open(&files.path("none.pem")).unwrap_err().to_string();
+        assert!(error.ends_with("none.pem: there is no such file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn other_roots_judge_from_then_on() {
+        let (files, server) = (Files::new(), issuer("root"));
+        let (ours, theirs) = (issuer("ours"), issuer("theirs"));
+        let pump = client(&ours, &[(DnType::CommonName, "pump")]);
+        let valve = client(&theirs, &[(DnType::CommonName, "valve")]);
+        let tls = Tls::open(files.put_pair(&pair(&server, |_| ())), quick()).unwrap();
+        let roots = roots(&files, &ours);
+        let one = tls.acceptor(&[b"h2"], ClientCertificates::Required(roots.clone()));
+        let two = tls.acceptor(&[b"h2"], ClientCertificates::Optional(roots));
+        assert!(shown(&one, &server, Some(&pump)).await.unwrap().is_some());
+        files.put("clients.pem", &theirs.pem());
+        for acceptor in [&one, &two] {
+            until(&tls, async || shown(acceptor, &server, Some(&valve)).await.is_ok()).await;
+            shown(acceptor, &server, Some(&pump)).await.unwrap_err();
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_outlive_their_certificate() {
+        let (files, old, new) = (Files::new(), issuer("old"), issuer("new"));
+        let tls = Tls::open(files.put_pair(&pair(&old, |_| ())), quick()).unwrap();
+        let acceptor = tls.acceptor(&[b"h2"], ClientCertificates::None);
+        let met = meet(&acceptor, Ask::trusting(&old).config()).await;
+        let (mut server, mut client) = (met.server.unwrap(), met.client.unwrap());
+        let before = tls.describe().unwrap();
+        files.put_pair(&pair(&new, |_| ()));
+        until(&tls, async || meet(&acceptor, Ask::trusting(&new).config()).await.client.is_ok())
+            .await;
+        assert_ne!(tls.describe().unwrap().pin, before.pin);
+        client.write_all(b"still here").await.unwrap();
+        client.flush().await.unwrap();
+        let mut said = [0; 10];
+        server.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"still here");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_is_no_end() {
+        let issuer = issuer("root");
+        let acceptor = acceptor(&issuer, TlsConfig::default(), ClientCertificates::None);
+        let met = meet(&acceptor, Ask::trusting(&issuer).config()).await;
+        let (mut server, mut client) = (met.server.unwrap(), met.client.unwrap());
+        client.write_all(b"half").await.unwrap();
+        client.flush().await.unwrap();
+        // Without TLS's own goodbye.
+        let (mut socket, _) = client.into_inner();
+        socket.shutdown().await.unwrap();
+        let mut said = Vec::new();
+        let error = server.read_to_end(&mut said).await.unwrap_err();
+        assert_eq!((error.kind(), &said[..]), (ErrorKind::UnexpectedEof, &b"half"[..]));
+    }
+
+    #[tokio::test]
+    async fn sessions_are_resumed_where_nobody_is_asked_for_a_certificate() {
+        let (files, server, ours) = (Files::new(), issuer("root"), issuer("ours"));
+        let pump = client(&ours, &[(DnType::CommonName, "pump")]);
+        let tls = Tls::open(files.put_pair(&pair(&server, |_| ())), quick()).unwrap();
+        let open = tls.acceptor(&[b"h2"], ClientCertificates::None);
+        let asking = ClientCertificates::Required(roots(&files, &ours));
+        let asking = tls.acceptor(&[b"h2"], asking);
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            for (acceptor, expected) in
+                [(&open, rustls::HandshakeKind::Resumed), (&asking, rustls::HandshakeKind::Full)]
+            {
+                let mut ask = Ask::trusting(&server);
+                ask.versions = vec![version];
+                ask.pair = Some(pump.clone());
+                let config = ask.config();
+                let mut kind = None;
+                for _ in 0..2 {
+                    let met = meet(acceptor, Arc::clone(&config)).await;
+                    let (mut server, mut client) = (met.server.unwrap(), met.client.unwrap());
+                    // Tickets come with the first data.
+                    server.write_all(b"x").await.unwrap();
+                    server.flush().await.unwrap();
+                    client.read_u8().await.unwrap();
+                    kind = client.get_ref().1.handshake_kind();
+                }
+                assert_eq!(kind, Some(expected), "{version:?}");
+            }
+        }
+    }
+}
