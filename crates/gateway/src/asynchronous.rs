@@ -137,7 +137,7 @@ impl AcceptedCalls {
     }
 
     /// Makes a share of the results' budget larger, at the cost of the oldest.
-    fn make_room(&self, share: &mut Share, bytes: usize) -> bool {
+    fn make_room(&self, share: &Share, bytes: usize) -> bool {
         while !share.grow(bytes) {
             if !self.state.lock().memory.drop_oldest_result() {
                 return false;
@@ -282,7 +282,7 @@ impl Over {
         let outcome = match calls.dispatch.run_accepted(&mut tally, invocation, progress).await {
             Ok(reply) => {
                 let share = calls.results.share();
-                let grow = |share: &mut Share, bytes| calls.make_room(share, bytes);
+                let grow = |share: &Share, bytes| calls.make_room(share, bytes);
                 let after = tally.route.function.limits.call_deadline;
                 let read = result::read(reply, share, calls.result_bytes_max, grow).await;
                 // What breaks off at its deadline broke off for that reason.

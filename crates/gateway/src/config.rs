@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::coap::CoapConfig;
+use crate::grpc::GrpcConfig;
 
 /// The limits within which calls come in and replies go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub struct GatewayConfig {
     pub h2_ping_timeout: Duration,
     /// The bounds of CoAP.
     pub coap: CoapConfig,
+    /// The bounds of gRPC.
+    pub grpc: GrpcConfig,
 }
 
 impl Default for GatewayConfig {
@@ -130,6 +133,7 @@ impl Default for GatewayConfig {
             h2_ping_interval: Duration::from_secs(30),
             h2_ping_timeout: Duration::from_secs(20),
             coap: CoapConfig::default(),
+            grpc: GrpcConfig::default(),
         }
     }
 }

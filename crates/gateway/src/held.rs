@@ -16,7 +16,8 @@ pub(crate) struct HeldBytes {
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<HeldBytes>,
-    bytes: usize,
+    /// Who takes more need not be who holds it.
+    bytes: AtomicUsize,
 }
 
 impl HeldBytes {
@@ -37,35 +38,40 @@ impl HeldBytes {
 
     /// A share of nothing yet.
     pub(crate) fn share(self: &Arc<Self>) -> Share {
-        Share { budget: Arc::clone(self), bytes: 0 }
+        Share { budget: Arc::clone(self), bytes: AtomicUsize::new(0) }
     }
 }
 
 impl Share {
     /// Takes so many bytes more. False, and nothing taken, where there are not
     /// so many left.
-    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&self, bytes: usize) -> bool {
         let taken = self.budget.taken.fetch_add(bytes, Ordering::Relaxed);
         let fits = taken.checked_add(bytes).is_some_and(|taken| taken <= self.budget.max);
         if fits {
-            self.bytes += bytes;
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
         } else {
             self.budget.taken.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
     }
 
+    /// All of it, as a share of its own; nothing is left of this one.
+    pub(crate) fn take(&self) -> Self {
+        let bytes = AtomicUsize::new(self.bytes.swap(0, Ordering::Relaxed));
+        Self { budget: Arc::clone(&self.budget), bytes }
+    }
+
     /// Gives back what is more than so many bytes.
-    pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        let more = self.bytes.saturating_sub(bytes);
-        self.bytes -= more;
-        self.budget.taken.fetch_sub(more, Ordering::Relaxed);
+    pub(crate) fn shrink_to(&self, bytes: usize) {
+        let before = self.bytes.fetch_min(bytes, Ordering::Relaxed);
+        self.budget.taken.fetch_sub(before.saturating_sub(bytes), Ordering::Relaxed);
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.taken.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
@@ -76,7 +82,7 @@ mod tests {
     #[test]
     fn a_share_never_exceeds_the_budget_and_comes_back() {
         let budget = HeldBytes::new(10);
-        let (mut one, mut other) = (budget.share(), budget.share());
+        let (one, other) = (budget.share(), budget.share());
         assert!(one.grow(6));
         assert!(!other.grow(5));
         assert!(other.grow(4));
@@ -86,7 +92,10 @@ mod tests {
         other.shrink_to(12);
         other.shrink_to(3);
         assert_eq!(budget.taken(), 3);
+        let taken = other.take();
         drop(other);
+        assert_eq!(budget.taken(), 3);
+        drop(taken);
         assert_eq!(budget.taken(), 0);
     }
 }

@@ -9,10 +9,8 @@ mod body;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod hop;
 mod reply;
 mod request;
-mod timing;
 
 use std::sync::Arc;
 
@@ -38,6 +36,7 @@ use crate::connections::{self, CALL_ID, Door};
 use crate::dispatch::{Dispatch, deadline, now};
 use crate::held::HeldBytes;
 use crate::tally::Tally;
+use crate::timing;
 
 /// What every HTTP request needs.
 pub(crate) struct Http {
@@ -201,11 +200,11 @@ async fn accept_later(
     mut invocation: Invocation,
     incoming: Incoming,
 ) -> Result<Response<Body>, CallError> {
-    let mut held = http.held.share();
+    let held = http.held.share();
     if !incoming.is_end_stream() {
         let body = RequestBody::new(incoming, &http.config, invocation.deadline, activity)
             .map_err(InvokeError::Request)?;
-        invocation.body = body.read_held(&mut held, http.config.retry_after).await?;
+        invocation.body = body.read_held(&held, http.config.retry_after).await?;
     }
     let id = invocation.id;
     let tally = tally.take().expect("the call is this request's, and has not ended");

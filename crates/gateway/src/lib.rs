@@ -10,10 +10,13 @@ mod coap;
 mod config;
 mod connections;
 mod dispatch;
+mod grpc;
 mod held;
+mod hop;
 mod http;
 mod load;
 mod tally;
+mod timing;
 mod trace;
 
 use std::io;
@@ -38,6 +41,8 @@ pub use self::config::GatewayConfig;
 use self::connections::Door;
 use self::connections::watch::Order;
 use self::dispatch::Dispatch;
+use self::grpc::Grpc;
+pub use self::grpc::GrpcConfig;
 use self::held::HeldBytes;
 use self::http::Http;
 #[cfg(fuzzing)]
@@ -48,9 +53,18 @@ use self::load::Load;
 pub struct Gateway {
     door: Arc<Door>,
     http: Arc<Http>,
+    grpc: Arc<Grpc>,
     coap: Arc<Coap>,
     transports: Mutex<Transports>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Mutex<Tasks>,
+}
+
+/// What runs for all connections.
+#[derive(Default)]
+struct Tasks {
+    acceptors: Vec<JoinHandle<()>>,
+    /// There is one once something is served.
+    sweeper: Option<JoinHandle<()>>,
 }
 
 /// An HTTP endpoint that is being served, until [`Gateway::shutdown`].
@@ -76,6 +90,12 @@ impl Gateway {
                 Arc::clone(&held),
             ),
             transports: Mutex::default(),
+            grpc: Arc::new(Grpc {
+                accepted: Arc::clone(&accepted),
+                dispatch: Arc::clone(&dispatch),
+                held: Arc::clone(&held),
+                config: Arc::clone(&config),
+            }),
             http: Arc::new(Http { accepted, dispatch, held, config: Arc::clone(&config) }),
             door: Door::new(config),
             tasks: Mutex::default(),
@@ -106,13 +126,27 @@ impl Gateway {
     /// Where a socket does not know its own address.
     pub fn serve_http(self: &Arc<Self>, listeners: Vec<TcpListener>) -> io::Result<HttpEndpoint> {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let mut tasks = self.tasks.lock();
-        tasks.push(tokio::spawn(Arc::clone(&self.door.connections).sweep()));
         for listener in listeners {
             let (http, door) = (Arc::clone(&self.http), Arc::clone(&self.door));
-            tasks.push(tokio::spawn(http::accept(http, door, listener)));
+            self.accept(http::accept(http, door, listener));
         }
         Ok(HttpEndpoint { addresses })
+    }
+
+    /// Serves gRPC on these sockets, within the runtime that this is called in.
+    pub fn serve_grpc(&self, listeners: Vec<TcpListener>) {
+        for listener in listeners {
+            let (grpc, door) = (Arc::clone(&self.grpc), Arc::clone(&self.door));
+            self.accept(grpc::accept(grpc, door, listener));
+        }
+    }
+
+    /// Runs what accepts connections, and who looks after them.
+    fn accept(&self, acceptor: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        let sweep = || tokio::spawn(Arc::clone(&self.door.connections).sweep());
+        tasks.sweeper.get_or_insert_with(sweep);
+        tasks.acceptors.push(tokio::spawn(acceptor));
     }
 
     /// Serves CoAP on these sockets, and over DTLS for who has one of these keys,
@@ -130,11 +164,7 @@ impl Gateway {
     pub async fn shutdown(&self, drain: Duration) {
         let until = Instant::now() + drain;
         let connections = &self.door.connections;
-        let (sweeper, acceptors) = {
-            let mut tasks = std::mem::take(&mut *self.tasks.lock());
-            let acceptors = tasks.split_off(tasks.len().min(1));
-            (tasks, acceptors)
-        };
+        let Tasks { acceptors, sweeper } = std::mem::take(&mut *self.tasks.lock());
         for task in acceptors {
             task.abort();
             // Aborted or panicked: its socket is closed either way.
@@ -154,7 +184,7 @@ impl Gateway {
             // They end when they are next polled; nothing depends on it.
             let _ = timeout(connections::CUT_OFF_GRACE, connections.ended()).await;
         }
-        for task in sweeper {
+        if let Some(task) = sweeper {
             task.abort();
         }
     }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use tinyfaas_gateway::{CoapConfig, GatewayConfig};
+use tinyfaas_gateway::{CoapConfig, GatewayConfig, GrpcConfig};
 use tinyfaas_handlers::process::ProcessConfig;
 use tinyfaas_management::{ArchiveLimits, ManagementConfig};
 use tinyfaas_model::Limits;
@@ -25,6 +25,7 @@ pub(crate) fn gateway(config: &Config) -> GatewayConfig {
         async_results_bytes_max: size(config.bytes("async-results")),
         async_wait_max: config.duration("async-wait-max"),
         coap: coap(config),
+        grpc: grpc(config),
         connections_max: config.count("connections-max"),
         header_lines_max: config.count("header-lines-max"),
         header_bytes_max: small(config.bytes("header-bytes-max")),
@@ -61,6 +62,10 @@ fn coap(config: &Config) -> CoapConfig {
     tcp.stream.message_bytes_max = size(config.bytes("coap-tcp-message-max"));
     tcp.stream.sent_message_bytes_max = tcp.stream.message_bytes_max;
     coap
+}
+
+fn grpc(config: &Config) -> GrpcConfig {
+    GrpcConfig { message_bytes_max: size(config.bytes("grpc-message-max")) }
 }
 
 /// Management's share.

@@ -42,6 +42,7 @@ struct Sockets {
     coap: (Endpoint, Option<Bound>),
     coap_tcp: (Endpoint, Option<Bound>),
     coaps: (Endpoint, Option<Bound>),
+    grpc: (Endpoint, Option<Bound>),
 }
 
 /// What root may be needed for, done before the server gives root up.
@@ -63,12 +64,14 @@ impl Sockets {
             coap: bind(config.endpoint("coap"))?,
             coap_tcp: bind(config.endpoint("coap-tcp"))?,
             coaps: bind(config.endpoint("coaps"))?,
+            grpc: bind(config.endpoint("grpc"))?,
         })
     }
 
     /// Each endpoint with what became of it.
-    fn pairs(&self) -> [summary::Outcome<'_>; 5] {
-        let all = [&self.management, &self.http, &self.coap, &self.coap_tcp, &self.coaps];
+    fn pairs(&self) -> [summary::Outcome<'_>; 6] {
+        let Self { management, http, coap, coap_tcp, coaps, grpc } = self;
+        let all = [management, http, coap, coap_tcp, coaps, grpc];
         all.map(|(endpoint, bound)| (endpoint, bound.as_ref()))
     }
 
@@ -80,7 +83,7 @@ impl Sockets {
             coap: port(&self.coap.1),
             coap_tcp: port(&self.coap_tcp.1),
             coaps: port(&self.coaps.1),
-            grpc: None,
+            grpc: port(&self.grpc.1),
         }
     }
 
@@ -194,6 +197,7 @@ async fn run(config: &Config, data_dir: &DataDir, prepared: Prepared) -> anyhow:
     let gateway = Gateway::new(for_gateway, routes);
     let manager = Manager::new(for_management, Arc::clone(&backend) as Arc<dyn Backend>, writer);
     gateway.serve_http(listeners(&mut sockets.http.1)?).context("cannot serve HTTP")?;
+    gateway.serve_grpc(listeners(&mut sockets.grpc.1)?);
     let identities = keys.len();
     gateway.serve_coap(sockets.take_coap(), keys).context("cannot serve CoAP")?;
     let (stop, stopping) = oneshot::channel::<()>();
@@ -252,14 +256,12 @@ fn announce(
     {
         tracing::warn!("{warning}");
     }
-    let not_built = [config.endpoint("grpc")];
     let mut lines = summary::lines(&Start {
         data_dir,
         config_file: config.file(),
         who,
         endpoints: &endpoints,
         identities,
-        not_built: &not_built,
         runtimes: &backend.runtimes(),
     });
     lines.push("ready\n".to_owned());

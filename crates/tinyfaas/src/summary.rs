@@ -19,7 +19,7 @@ pub(crate) type Outcome<'a> = (&'a Endpoint, Option<&'a Bound>);
 
 /// `ports.json`: the port of each endpoint, `null` for one that is off.
 pub(crate) fn ports(endpoints: &[Outcome<'_>]) -> Value {
-    let mut ports = json!({"grpc": null});
+    let mut ports = json!({});
     for (endpoint, bound) in endpoints {
         ports[endpoint.name.replace('-', "_")] = json!(bound.map(|bound| bound.port));
     }
@@ -34,7 +34,6 @@ pub(crate) struct Start<'a> {
     pub(crate) endpoints: &'a [Outcome<'a>],
     /// How many clients have keys for CoAP over DTLS.
     pub(crate) identities: usize,
-    pub(crate) not_built: &'a [Endpoint],
     pub(crate) runtimes: &'a [RuntimeStatus],
 }
 
@@ -52,13 +51,6 @@ pub(crate) fn lines(start: &Start<'_>) -> Vec<String> {
         for skipped in bound.iter().flat_map(|bound| &bound.skipped) {
             line("", &format!("not on {skipped}: this host has no such address"));
         }
-    }
-    for endpoint in start.not_built {
-        let what = match endpoint.port {
-            Some(port) => format!("not built yet: nothing listens on port {port}"),
-            None => "off (and not built yet)".to_owned(),
-        };
-        line(endpoint.name, &what);
     }
     for status in start.runtimes {
         match &status.found {

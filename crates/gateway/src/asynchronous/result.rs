@@ -79,7 +79,7 @@ pub(super) async fn read(
     reply: Reply,
     held: Share,
     bytes_max: usize,
-    grow: impl Fn(&mut Share, usize) -> bool,
+    grow: impl Fn(&Share, usize) -> bool,
 ) -> Result<Replied, InvokeError> {
     let Reply { status, failed, headers, mut body } = reply;
     let mut keeping = Keeping::start(&headers, held, bytes_max, &grow);
@@ -107,9 +107,9 @@ struct Keeping {
 impl Keeping {
     fn start(
         headers: &HeaderMap,
-        mut held: Share,
+        held: Share,
         bytes_max: usize,
-        grow: impl Fn(&mut Share, usize) -> bool,
+        grow: impl Fn(&Share, usize) -> bool,
     ) -> Result<Self, Unkept> {
         let bytes = |(name, value): (&HeaderName, &HeaderValue)| {
             HEADER_OVERHEAD_BYTES + name.as_str().len() + value.len()
@@ -118,17 +118,13 @@ impl Keeping {
         let Some(body_bytes_max) = (bytes_max + OVERHEAD_BYTES).checked_sub(head_bytes) else {
             return Err(Unkept::TooLarge);
         };
-        if !grow(&mut held, head_bytes) {
+        if !grow(&held, head_bytes) {
             return Err(Unkept::NoRoom);
         }
         Ok(Self { headers: copy(headers), head_bytes, body_bytes_max, body: Vec::new(), held })
     }
 
-    fn push(
-        mut self,
-        data: &[u8],
-        grow: impl Fn(&mut Share, usize) -> bool,
-    ) -> Result<Self, Unkept> {
+    fn push(mut self, data: &[u8], grow: impl Fn(&Share, usize) -> bool) -> Result<Self, Unkept> {
         let length = self.body.len().saturating_add(data.len());
         if length > self.body_bytes_max {
             return Err(Unkept::TooLarge);
@@ -139,7 +135,7 @@ impl Keeping {
                 0 => length,
                 capacity => length.max(capacity.saturating_mul(2)).min(self.body_bytes_max),
             };
-            if !grow(&mut self.held, room - self.body.capacity()) {
+            if !grow(&self.held, room - self.body.capacity()) {
                 return Err(Unkept::NoRoom);
             }
             self.body.reserve_exact(room - self.body.len());

@@ -117,7 +117,7 @@ fn call(
         deadline: deadline(arrived, after),
     };
     let tally = Tally::new(route, arrived);
-    let mut held = coap.held.share();
+    let held = coap.held.share();
     if !held.grow(message.payload.len()) {
         let what = "bodies take as much memory as they may";
         let error = InvokeError::ServerBusy { what, retry_after: coap.retry_after };
@@ -157,7 +157,7 @@ fn run(
     coap: Arc<Coap>,
     mut tally: Tally,
     invocation: Invocation,
-    mut held: Share,
+    held: Share,
     terms: Terms,
 ) -> impl Future<Output = Reply> + Send {
     async move {
@@ -167,7 +167,7 @@ fn run(
             Err(error) => (Err(error.into()), None),
             Ok(reply) => {
                 let outcome = CallOutcome::of_reply(reply.failed);
-                (response::respond(reply, &terms, &mut held, bytes_max).await, Some(outcome))
+                (response::respond(reply, &terms, &held, bytes_max).await, Some(outcome))
             }
         };
         let ended = now();

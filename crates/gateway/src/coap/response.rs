@@ -32,7 +32,7 @@ use crate::held::Share;
 pub(super) async fn respond(
     reply: Reply,
     terms: &Terms,
-    held: &mut Share,
+    held: &Share,
     bytes_max: usize,
 ) -> Result<Response, CallError> {
     let Reply { status, failed, headers, body } = reply;
@@ -49,7 +49,7 @@ pub(super) async fn respond(
 }
 
 /// A body that is here already.
-fn whole(bytes: Bytes, held: &mut Share, bytes_max: usize) -> Result<Bytes, CallError> {
+fn whole(bytes: Bytes, held: &Share, bytes_max: usize) -> Result<Bytes, CallError> {
     if bytes.len() > bytes_max {
         return Err(ReplyError::TooLarge { limit_bytes: bytes_max }.into());
     }
@@ -60,7 +60,7 @@ fn whole(bytes: Bytes, held: &mut Share, bytes_max: usize) -> Result<Bytes, Call
 }
 
 /// Reads a body to its end.
-async fn read(mut body: Body, held: &mut Share, bytes_max: usize) -> Result<Bytes, CallError> {
+async fn read(mut body: Body, held: &Share, bytes_max: usize) -> Result<Bytes, CallError> {
     let (mut first, mut whole) = (Bytes::new(), Vec::new());
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| InvokeError::ReplyBroken { how: error.to_string() })?;

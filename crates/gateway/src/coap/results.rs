@@ -111,8 +111,8 @@ async fn ended(coap: &Coap, record: &CallRecord, terms: &Terms) -> Result<Respon
         Some(Outcome::Reply(kept)) => {
             let bytes_max = coap.config.blocks.reply_bytes_max;
             // It is whole and held already, on the budget for results.
-            let mut held = HeldBytes::new(bytes_max).share();
-            response::respond(kept.reply(), terms, &mut held, bytes_max).await
+            let held = HeldBytes::new(bytes_max).share();
+            response::respond(kept.reply(), terms, &held, bytes_max).await
         }
         None if !record.state.has_ended() => Err(AskError::NotEnded(record.state).into()),
         None => Err(AskError::NoResult(no_result(record)).into()),

@@ -73,7 +73,7 @@ impl RequestBody {
     /// Reads a small body of known length whole. One that does not come at once
     /// is held on a share of the budget; where there is none left, the rest is
     /// not waited for.
-    pub(super) async fn read_small(mut self, mut held: Share) -> Result<Body, BodyError> {
+    pub(super) async fn read_small(mut self, held: Share) -> Result<Body, BodyError> {
         let Some(first) = self.data().await? else { return Ok(Body::Empty) };
         let missing = self.length().unwrap_or_default();
         if missing == 0 {
@@ -97,7 +97,7 @@ impl RequestBody {
     /// Reads a body whole for a call that runs later, on a share of the budget.
     pub(super) async fn read_held(
         mut self,
-        held: &mut Share,
+        held: &Share,
         retry_after: Duration,
     ) -> Result<Body, InvokeError> {
         let mut whole = BytesMut::new();

@@ -15,10 +15,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tinyfaas_model::{Body, BodyError, CallOutcome, InvokeError, Reply};
 
 use super::body::WithFirst;
-use super::hop;
 use crate::connections::watch::CallMark;
 use crate::connections::{CALL_ID, stall};
 use crate::dispatch::now;
+use crate::hop;
 use crate::tally::Tally;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");

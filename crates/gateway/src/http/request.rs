@@ -11,7 +11,7 @@ use ::http::request::Parts;
 use ::http::{Method, Version};
 
 use super::error::Refused;
-use super::hop;
+use crate::hop;
 
 use crate::connections::CALL_ID;
 use crate::connections::watch::Activity;

@@ -67,6 +67,7 @@ const SERVER: &str = "Server";
 const CALLS: &str = "Calls";
 const HTTP: &str = "HTTP gateway";
 const COAP: &str = "CoAP";
+const GRPC: &str = "gRPC";
 const TLS: &str = "TLS";
 const DEPLOYS: &str = "Deploying functions";
 
@@ -106,6 +107,10 @@ const COAP_BODY_MAX: u64 = 16 << 20;
 /// bytes.
 const COAP_TCP_MESSAGE_MIN: u64 = 1152;
 
+/// The longest message that gRPC carries here, in bytes: its length is written in four
+/// of them.
+const GRPC_MESSAGE_MAX: u64 = 1 << 30;
+
 /// Every setting, in the order in which they are shown.
 #[rustfmt::skip]
 pub(crate) const SETTINGS: &[Setting] = &[
@@ -114,7 +119,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     port("coap-port", "COAP_PORT", "coap_PORT", "5683",
         "port of the CoAP endpoint (UDP); negative: off, 0: any free one"),
     port("grpc-port", "GRPC_PORT", "grpc_PORT", "9000",
-        "port of the gRPC endpoint (checked only: gRPC is not built yet)"),
+        "port of the gRPC endpoint; negative: off, 0: any free one"),
     port("management-port", "MANAGEMENT_PORT", "management_PORT", "8080",
         "port of the management service; negative: off, once MANAGEMENT_TLS_PORT is on; 0: any free one"),
     setting(ENDPOINTS, "https-port", "HTTPS_PORT", "-1", Kind::Port,
@@ -193,7 +198,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(CALLS, "async-wait-max", "TF_ASYNC_WAIT_MAX", "60s", Kind::Duration,
         "how long one request may wait for an asynchronous call's end"),
     setting(CALLS, "held-bytes", "TF_HELD_BYTES", "64MiB", Kind::Bytes,
-        "bodies held whole (asynchronous calls), in all"),
+        "bodies held whole (asynchronous calls, CoAP, gRPC), in all; beyond: 503, 5.03, RESOURCE_EXHAUSTED"),
 
     setting(HTTP, "http-body-max", "TF_HTTP_BODY_MAX", "64MiB", Kind::Bytes,
         "a request's body; beyond: 413"),
@@ -250,6 +255,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "a silent connection over TCP; beyond: closed, or, if its client observes something, asked whether it is there"),
     setting(COAP, "coap-tcp-message-max", "TF_COAP_TCP_MESSAGE_MAX", "129KiB", Kind::BytesBetween(COAP_TCP_MESSAGE_MIN, COAP_BODY_MAX),
         "a message over TCP, either way, 1,152 bytes at least; longer bodies go in blocks"),
+
+    setting(GRPC, "grpc-message-max", "TF_GRPC_MESSAGE_MAX", "16MiB", Kind::BytesUpTo(GRPC_MESSAGE_MAX),
+        "a message, either way; beyond: RESOURCE_EXHAUSTED"),
 
     setting(TLS, TLS_CERTIFICATE, "TF_TLS_CERTIFICATE", "", Kind::File,
         "the server's certificate, and those between it and a root, in PEM; read again when it changes"),

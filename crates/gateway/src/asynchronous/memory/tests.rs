@@ -34,7 +34,7 @@ fn replied(
     budget: &Arc<HeldBytes>,
     bytes: usize,
     bytes_max: usize,
-    grow: impl Fn(&mut Share, usize) -> bool,
+    grow: impl Fn(&Share, usize) -> bool,
 ) -> Ending {
     let reply = Reply::from_bytes(vec![b'x'; bytes]);
     let mut read = std::pin::pin!(result::read(reply, budget.share(), bytes_max, grow));
@@ -174,7 +174,7 @@ proptest! {
                 },
                 Step::End(call, bytes) => if let Some(call) = pick(&open, call) {
                     let id = open.swap_remove(call);
-                    let grow = |share: &mut Share, bytes| loop {
+                    let grow = |share: &Share, bytes| loop {
                         if share.grow(bytes) {
                             return true;
                         }

@@ -244,10 +244,10 @@ async fn check_body(
         }
     }
     let held = HeldBytes::new(budget);
-    let mut share = held.share();
+    let share = held.share();
     let body = Body::Stream(Box::pin(Parts(parts.iter().copied().collect())));
     let reply = Reply { body, ..Reply::from_bytes("") };
-    let answered = respond(reply, &terms(Code::GET, &[]), &mut share, bytes_max).await;
+    let answered = respond(reply, &terms(Code::GET, &[]), &share, bytes_max).await;
     match (answered, expected) {
         (Ok(response), Ok(text)) => {
             assert_eq!(response.payload, text);
@@ -279,8 +279,8 @@ async fn a_function_that_failed_says_so_to_people() {
             headers: headers(&[("content-type", "application/json")]),
             ..Reply::from_bytes(words)
         };
-        let mut held = HeldBytes::new(99).share();
-        let answered = respond(reply, &terms(Code::POST, &[]), &mut held, 99).await;
+        let held = HeldBytes::new(99).share();
+        let answered = respond(reply, &terms(Code::POST, &[]), &held, 99).await;
         let response = answered.expect("it can be told");
         assert_eq!((response.code, &response.payload[..]), (Code::new(5, 0), told.as_bytes()));
         assert!(response.options.is_empty());

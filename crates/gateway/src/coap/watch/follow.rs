@@ -168,7 +168,7 @@ impl Following {
     /// Takes over a state as long as there is room for it.
     fn put(&self, reply: Reply, changes: u64, fresh_for: Duration) -> Result<(), Response> {
         let watches = &self.coap.watches;
-        let mut held = watches.states.share();
+        let held = watches.states.share();
         let bytes = reply.response.payload.len() + reply.response.options.as_encoded().len();
         if !held.grow(bytes) {
             // Who asked first is answered, and observes nothing.

@@ -27,13 +27,13 @@ static NAMES: [HeaderName; 10] = [
 ];
 
 /// Whether this is one of them.
-pub(super) fn is(name: &HeaderName) -> bool {
+pub(crate) fn is(name: &HeaderName) -> bool {
     NAMES.contains(name)
 }
 
 /// Removes them, and those that a Connection header names. Most messages have
 /// none: to look first is cheaper.
-pub(super) fn remove(headers: &mut HeaderMap) {
+pub(crate) fn remove(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

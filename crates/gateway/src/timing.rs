@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue};
 
-pub(super) static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub(crate) static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Room for both parts with the longest numbers there are.
 const BYTES_MAX: usize = 96;
@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 96;
 /// `queue;dur=…, function;dur=…`, in milliseconds to the microsecond; the
 /// function's part is missing where none ran. One allocation: this is on the way
 /// of every call.
-pub(super) fn header((queue, function): (Duration, Option<Duration>)) -> HeaderValue {
+pub(crate) fn header((queue, function): (Duration, Option<Duration>)) -> HeaderValue {
     let (mut text, mut length) = ([0; BYTES_MAX], 0);
     let mut put = |part: &[u8]| {
         text[length..length + part.len()].copy_from_slice(part);

@@ -1,0 +1,204 @@
+//! A request's messages as they arrive: bounded in bytes, in number and in patience.
+//!
+//! Owns looking at the length that stands before each message, so that nobody
+//! reads one that is too large. Must not know what a message means.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tinyfaas_model::{BodyError, InvokeError};
+use tokio::time::{Sleep, sleep_until};
+use tonic::Status;
+
+use super::call::Call;
+use super::error::{CallError, Refused};
+use crate::dispatch::{deadline, now};
+
+/// What stands before each message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+
+/// A request's body.
+pub(super) struct Messages<B> {
+    incoming: B,
+    call: Arc<Call>,
+    prefixes: Prefixes,
+    /// Made at the first stall: most messages are there with their head.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The timer runs for the stall that lasts now.
+    stalled: bool,
+    ended: bool,
+}
+
+/// Where in which message the bytes are that come.
+#[derive(Debug, Default)]
+struct Prefixes {
+    /// Messages that have begun.
+    begun: usize,
+    /// What has come of the prefix that comes.
+    prefix: [u8; PREFIX_BYTES],
+    prefix_bytes: usize,
+    /// Bytes of the message that are still to come.
+    missing: usize,
+}
+
+impl Prefixes {
+    /// Looks at what comes next.
+    ///
+    /// # Errors
+    /// The length of a message that is longer than this.
+    fn look(&mut self, mut data: &[u8], bytes_max: usize) -> Result<(), usize> {
+        while !data.is_empty() {
+            if self.missing > 0 {
+                let here = self.missing.min(data.len());
+                self.missing -= here;
+                data = &data[here..];
+                continue;
+            }
+            if self.prefix_bytes == 0 {
+                self.begun += 1;
+            }
+            let here = (PREFIX_BYTES - self.prefix_bytes).min(data.len());
+            self.prefix[self.prefix_bytes..][..here].copy_from_slice(&data[..here]);
+            self.prefix_bytes += here;
+            data = &data[here..];
+            if self.prefix_bytes == PREFIX_BYTES {
+                let [_, length @ ..] = self.prefix;
+                self.missing = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                self.prefix_bytes = 0;
+                if self.missing > bytes_max {
+                    return Err(self.missing);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B> Messages<B>
+where
+    B: HttpBody<Data = Bytes, Error: std::error::Error> + Unpin,
+{
+    pub(super) fn new(incoming: B, call: Arc<Call>) -> Self {
+        let ended = incoming.is_end_stream();
+        Self { incoming, call, prefixes: Prefixes::default(), timer: None, stalled: false, ended }
+    }
+
+    /// Counts what has come, and holds it on the call's share of the budget.
+    fn count(&mut self, data: &Bytes) -> Result<(), CallError> {
+        let bytes_max = self.call.config().grpc.message_bytes_max;
+        self.prefixes.look(data, bytes_max).map_err(|_| {
+            InvokeError::Request(BodyError::TooLarge { limit_bytes: bytes_max as u64 })
+        })?;
+        if self.prefixes.begun > 1 {
+            return Err(Refused::SecondMessage.into());
+        }
+        if self.call.held.grow(data.len()) {
+            return Ok(());
+        }
+        let (what, retry_after) =
+            ("bodies take as much memory as they may", self.call.config().retry_after);
+        Err(InvokeError::ServerBusy { what, retry_after }.into())
+    }
+
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
+        if !self.stalled {
+            self.stalled = true;
+            let idle = deadline(now(), self.call.config().body_idle_timeout);
+            let until = self.call.ends_by().map_or(idle, |at| at.min(idle));
+            match &mut self.timer {
+                Some(timer) => timer.as_mut().reset(until.into()),
+                None => self.timer = Some(Box::pin(sleep_until(until.into()))),
+            }
+        }
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        timer.as_mut().poll(cx).map(|()| match self.call.is_late(now()) {
+            Some(late) => late.into(),
+            None => InvokeError::Request(BodyError::TimedOut).into(),
+        })
+    }
+}
+
+impl<B> HttpBody for Messages<B>
+where
+    B: HttpBody<Data = Bytes, Error: std::error::Error> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        while !this.ended {
+            let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+                let error = std::task::ready!(this.poll_stall(cx));
+                return Poll::Ready(Some(Err(this.call.status(&error))));
+            };
+            this.stalled = false;
+            let error = match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) if data.is_empty() => continue,
+                Some(Ok(Ok(data))) => match this.count(&data) {
+                    Ok(()) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Err(error) => error,
+                },
+                // Trailers of a request mean nothing in gRPC.
+                Some(Ok(Err(_))) => continue,
+                Some(Err(error)) => {
+                    this.ended = true;
+                    InvokeError::Request(BodyError::Broken(error.to_string())).into()
+                }
+                None => {
+                    this.ended = true;
+                    break;
+                }
+            };
+            return Poll::Ready(Some(Err(this.call.status(&error))));
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl<B> Drop for Messages<B> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.call.activity.set_unread();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the pieces, the same is found.
+    fn check(bytes: &[u8], expected: Result<usize, usize>) {
+        for piece in [1, 2, 3, 5, 7, bytes.len().max(1)] {
+            let mut prefixes = Prefixes::default();
+            let looked = bytes.chunks(piece).try_for_each(|piece| prefixes.look(piece, 300)).err();
+            assert_eq!(looked.map_or(Ok(prefixes.begun), Err), expected, "{bytes:?} by {piece}");
+        }
+    }
+
+    #[test]
+    fn messages_are_told_apart_by_their_lengths() {
+        check(b"", Ok(0));
+        check(b"\0\0\0\0\0", Ok(1));
+        check(b"\0\0\0\0\x02ab", Ok(1));
+        check(b"\0\0\0\0\x02ab\x01\0\0\0\0\0", Ok(3));
+        check(b"\0\0\0\x01\x2c", Ok(1));
+        check(b"\0\0\0\x01\x2d", Err(301));
+        check(b"\0\0\0\0\x01a\0\xff\xff\xff\xff", Err(0xffff_ffff));
+    }
+}

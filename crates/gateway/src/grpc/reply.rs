@@ -1,0 +1,78 @@
+//! The body of a response, in parts that HTTP/2 can carry.
+//!
+//! Owns what is held until the caller has taken its reply. Must not know messages.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::Status;
+
+use super::call::Call;
+use crate::connections::stall;
+use crate::connections::watch::CallMark;
+
+/// The body of a response, and with it the call that it belongs to.
+pub(super) struct ReplyBody {
+    body: tonic::body::Body,
+    /// What is left of a part larger than `part_bytes_max`.
+    rest: Bytes,
+    part_bytes_max: usize,
+    /// It holds what the reply takes of the budget.
+    _call: Option<Arc<Call>>,
+    _mark: CallMark,
+}
+
+impl ReplyBody {
+    /// A body that is handed over in parts of so many bytes at most: HTTP/2
+    /// keeps what it was handed however little of it the caller takes.
+    pub(super) fn new(
+        body: tonic::body::Body,
+        part_bytes_max: usize,
+        call: Option<Arc<Call>>,
+        mark: CallMark,
+    ) -> Self {
+        Self { body, rest: Bytes::new(), part_bytes_max, _call: call, _mark: mark }
+    }
+
+    fn part(&mut self, mut data: Bytes) -> Frame<Bytes> {
+        if data.len() > self.part_bytes_max {
+            self.rest = data.split_off(self.part_bytes_max);
+        }
+        Frame::data(data)
+    }
+}
+
+impl HttpBody for ReplyBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            return stall::note(Poll::Ready(Some(Ok(self.part(rest)))));
+        }
+        let frame = ready!(stall::note(Pin::new(&mut self.body).poll_frame(cx)));
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|frame| match frame.into_data() {
+                Ok(data) => self.part(data),
+                // The status: it must come through.
+                Err(trailers) => trailers,
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Asked before the first part only, when there is no rest.
+        self.body.size_hint()
+    }
+}
