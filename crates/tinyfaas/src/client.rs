@@ -11,6 +11,8 @@ pub(crate) mod original;
 mod refusal;
 mod trust;
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches};
@@ -77,7 +79,7 @@ impl Server {
         // The server may be asked openly for a gateway that is called over TLS.
         let calls_over_tls = matches!(matches.try_get_one::<bool>("tls"), Ok(Some(true)));
         if !calls_over_tls {
-            trust.suits(&address)?;
+            trust.suits(address.is_https(), &address)?;
         }
         Self::at(address, trust)
     }
@@ -216,11 +218,21 @@ pub(crate) fn client(address: &Address, trust: &Trust) -> Result<Client, Failure
     })
 }
 
+/// TLS does not come about with who answers there: why, and what to do. None: that is
+/// not what the error tells of.
+pub(crate) fn not_trusted(
+    address: impl fmt::Display,
+    error: &(dyn Error + 'static),
+) -> Option<Failure> {
+    let trouble = Trouble::of(error)?;
+    let message = format!("{address} is not asked: {}", trouble.why);
+    Some(trouble.advise(Failure::new(Code::Unreachable, message)))
+}
+
 /// Nobody answers there who can be asked.
 pub(crate) fn unreachable(address: &Address, error: &reqwest::Error) -> Failure {
-    if let Some(trouble) = Trouble::of(error) {
-        let message = format!("{address} is not asked: {}", trouble.why);
-        return trouble.advise(Failure::new(Code::Unreachable, message));
+    if let Some(failure) = not_trusted(address, error) {
+        return failure;
     }
     if error.is_builder() {
         return Failure::usage(format!("that cannot be asked: {}", deepest_cause(error)));

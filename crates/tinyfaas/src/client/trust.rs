@@ -8,6 +8,7 @@ mod pin;
 pub(super) mod trouble;
 mod verifier;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,6 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Address;
 use crate::failure::Failure;
 
 use pin::Pin;
@@ -113,9 +113,13 @@ impl Trust {
     ///
     /// # Errors
     /// As [`Self::read`] and [`Self::suits`].
-    pub(crate) fn of(matches: &ArgMatches, address: &Address) -> Result<Self, Failure> {
+    pub(crate) fn of(
+        matches: &ArgMatches,
+        is_tls: bool,
+        address: impl fmt::Display,
+    ) -> Result<Self, Failure> {
         let trust = Self::read(matches)?;
-        trust.suits(address)?;
+        trust.suits(is_tls, address)?;
         Ok(trust)
     }
 
@@ -124,11 +128,12 @@ impl Trust {
     ///
     /// # Errors
     /// Where one of the flags was given for an address without TLS.
-    pub(super) fn suits(&self, address: &Address) -> Result<(), Failure> {
-        let Some(flag) = self.flag.filter(|_| !address.is_https()) else { return Ok(()) };
+    pub(super) fn suits(&self, is_tls: bool, address: impl fmt::Display) -> Result<(), Failure> {
+        let Some(flag) = self.flag.filter(|_| !is_tls) else { return Ok(()) };
         let message = format!("--{flag} is for TLS, and {address} is asked without");
-        Err(Failure::usage(message)
-            .tip("write https://, and the port that the server has for that, which it prints"))
+        Err(Failure::usage(message).tip(
+            "write https:// (grpcs:// for gRPC), and the port for that, which the server prints",
+        ))
     }
 
     /// How to speak TLS with these protocols (RFC 7301), the preferred first.

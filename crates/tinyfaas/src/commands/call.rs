@@ -91,7 +91,7 @@ pub(super) fn command() -> Command {
                 .help("over CoAP: send once, non-confirmably"),
         )
         .arg(Arg::new("gateway").long("gateway").value_name("URL").help(
-            "the endpoint, http://, https://, grpc://, coap:// or coap+tcp:// [default: asked of \
+            "the endpoint, http://, https://, grpc://, grpcs://, coap:// or coap+tcp:// [default: asked of \
              the server]",
         ))
         .args(server_flags())
@@ -202,7 +202,8 @@ impl Gateway {
         if let Some(text) = gateway_flag(matches) {
             let address = Address::parse(text)
                 .map_err(|why| Failure::usage(format!("--gateway={text:?}: {why}")))?;
-            let http = client::client(&address, &Trust::of(matches, &address)?)?;
+            let http =
+                client::client(&address, &Trust::of(matches, address.is_https(), &address)?)?;
             return Ok(Self { address, http, server: None });
         }
         let server = Server::find(matches)?;

@@ -22,7 +22,7 @@ use self::channel::Client;
 use self::place::Place;
 use super::endpoint::{Protocol, choose};
 use super::later::Accepted;
-use crate::client::{Server, original};
+use crate::client::{Server, Trust, original};
 use crate::failure::{self, Failure};
 use crate::progress::Progress;
 
@@ -59,7 +59,7 @@ pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let request = InvokeRequest { body: body(matches)?, ..request };
     let gateway = Gateway::find(matches).await?;
     let progress = Progress::start(format!("calling {name} over gRPC"));
-    let mut client = Client::connect(&gateway.place).await?;
+    let mut client = Client::connect(&gateway.place, &gateway.trust).await?;
     if !matches.get_flag("async") {
         let outcome = gateway.call(matches, &mut client, request).await?;
         if let Err(status) = &outcome
@@ -96,6 +96,7 @@ fn body(matches: &ArgMatches) -> Result<bytes::Bytes, Failure> {
 /// Where functions are called over gRPC.
 struct Gateway {
     place: Place,
+    trust: Trust,
     /// Who told where it is; it also knows names near a wrong one.
     server: Option<Server>,
     /// Whether that is an original tinyFaaS.
@@ -107,13 +108,15 @@ impl Gateway {
         if let Some(text) = super::gateway_flag(matches) {
             let place = Place::parse(text)
                 .map_err(|why| Failure::usage(format!("--gateway={text:?}: {why}")))?;
-            return Ok(Self { place, server: None, is_original: false });
+            let trust = Trust::of(matches, place.is_tls(), &place)?;
+            return Ok(Self { place, trust, server: None, is_original: false });
         }
         let server = Server::find(matches)?;
         let about = server.about().await?;
         let endpoint = choose(matches, &server, about.as_ref(), GRPC)?;
         let place = Place::new(server.address().host(), endpoint);
-        Ok(Self { place, server: Some(server), is_original: about.is_none() })
+        let trust = server.trust().clone();
+        Ok(Self { place, trust, server: Some(server), is_original: about.is_none() })
     }
 
     /// Calls and waits for the reply.

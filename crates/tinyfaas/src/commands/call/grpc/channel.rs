@@ -6,6 +6,8 @@
 use std::error::Error;
 use std::time::Duration;
 
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
 use tinyfaas_grpc::v1::tiny_faa_s_client::TinyFaaSClient as Version1;
 use tinyfaas_grpc::v1::{Data, Response};
 use tinyfaas_grpc::v2::tiny_faa_s_client::TinyFaaSClient as Version2;
@@ -16,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::place::Place;
+use crate::client::{Trust, not_trusted};
 use crate::failure::{Code, Failure};
 
 /// How long connecting may take.
@@ -36,9 +39,9 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// Where nobody answers there.
-    pub(super) async fn connect(place: &Place) -> Result<Self, Failure> {
-        let channel = channel(place).await?;
+    /// Where nobody answers there, or over TLS nobody who is trusted.
+    pub(super) async fn connect(place: &Place, trust: &Trust) -> Result<Self, Failure> {
+        let channel = channel(place, trust).await?;
         Ok(Self { channel })
     }
 
@@ -78,17 +81,24 @@ impl Client {
 }
 
 /// Connects to a server.
-async fn channel(place: &Place) -> Result<Channel, Failure> {
-    if place.is_tls() {
-        return Err(Failure::failed(format!("{place}: this command speaks no TLS over gRPC"))
-            .tip("call over HTTP: leave --grpc out"));
-    }
+async fn channel(place: &Place, trust: &Trust) -> Result<Channel, Failure> {
     let endpoint = Endpoint::from_shared(place.uri())
         .and_then(|endpoint| endpoint.user_agent(concat!("tinyfaas/", env!("CARGO_PKG_VERSION"))))
         .map_err(|error| Failure::usage(format!("{place}: {}", deepest_cause(&error))))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_keepalive(Some(KEEP_ALIVE));
-    endpoint.connect().await.map_err(|error| unreachable(place, &error))
+    let connected = if place.is_tls() {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEP_ALIVE));
+        let tls = HttpsConnector::from((tcp, trust.config(&[b"h2"])?));
+        endpoint.connect_with_connector(tls).await
+    } else {
+        endpoint.connect().await
+    };
+    connected
+        .map_err(|error| not_trusted(place, &error).unwrap_or_else(|| unreachable(place, &error)))
 }
 
 fn unreachable(place: &Place, error: &dyn Error) -> Failure {
@@ -100,7 +110,11 @@ fn unreachable(place: &Place, error: &dyn Error) -> Failure {
 /// What a status means that no server sent: the connection is not there any more, or
 /// what is there does not speak gRPC. None: the server sent it.
 pub(super) fn broken(place: &Place, status: &Status) -> Option<Failure> {
-    let why = deepest_cause(status.source()?);
+    let source = status.source()?;
+    if let Some(failure) = not_trusted(place, source) {
+        return Some(failure);
+    }
+    let why = deepest_cause(source);
     let said = format!("the connection to {place} broke off: {why}");
     Some(Failure::new(Code::Unreachable, said).tip("does gRPC answer on that port?"))
 }
