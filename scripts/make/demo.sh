@@ -43,7 +43,7 @@ began=$(now_ms)
 # KEEP=1, the end of the terminal does not reach the server.
 setsid env TF_DATA_DIR="$data/state" TF_BACKEND=process \
     MANAGEMENT_PORT=0 HTTP_PORT=0 COAP_PORT=0 GRPC_PORT=0 \
-    MANAGEMENT_ADDRESS=localhost HTTP_ADDRESS=localhost COAP_ADDRESS=localhost \
+    MANAGEMENT_ADDRESS=localhost HTTP_ADDRESS=localhost COAP_ADDRESS=localhost GRPC_ADDRESS=localhost \
     "$binary" </dev/null >"$data/output" 2>&1 &
 pid=$!
 until [ -s "$data/state/ports.json" ]; do
@@ -55,11 +55,13 @@ TINYFAAS_SERVER=http://localhost:$(port management)
 export TINYFAAS_SERVER
 calls=http://localhost:$(port http)
 coap=coap://localhost:$(port coap)
-echo "the server runs on free ports: management $TINYFAAS_SERVER, calls $calls and $coap (ready after $(($(now_ms) - began)) ms)"
+grpc=grpc://localhost:$(port grpc)
+echo "the server runs on free ports: management $TINYFAAS_SERVER, calls $calls, $coap and $grpc (ready after $(($(now_ms) - began)) ms)"
 echo
 
 shown=0
 shown_over_coap=0
+shown_over_grpc=0
 skipped=0
 
 # matches NAME PROTOCOL PATTERN: the answer must match a shell pattern.
@@ -72,8 +74,18 @@ matches() {
     esac
 }
 
+# by_command NAME PROTOCOL FLAG INPUT EXPECTED [HEADER]: calls a function by the
+# command line, sets $called to the milliseconds that it took.
+by_command() {
+    began=$(now_ms)
+    "$binary" call "$1" "$3" --data "$4" ${6:+--header "$6"} \
+        >"$data/answer" || give_up "$1 could not be called over $2"
+    called=$(($(now_ms) - began))
+    matches "$1" "$2" "$5"
+}
+
 # sample FOLDER NAME ENVIRONMENT TOOL INPUT EXPECTED [HEADER EXPECTED]: deploys a
-# sample function, calls it over HTTP and over CoAP, and shows its answer, which must
+# sample function, calls it over HTTP, CoAP and gRPC, and shows its answer, which must
 # match EXPECTED, a shell pattern. CoAP carries fewer headers: HEADER is sent there,
 # and shows in the answer.
 sample() {
@@ -92,15 +104,14 @@ sample() {
         give_up "$2 did not answer with 200: $milliseconds $(cat "$data/answer")"
     matches "$2" HTTP "$6"
     shown=$((shown + 1))
-    began=$(now_ms)
-    "$binary" call "$2" --coap --method POST --data "$5" ${7:+--header "$7"} \
-        >"$data/answer" || give_up "$2 could not be called over CoAP"
-    called=$(($(now_ms) - began))
     over_http=$answer
-    matches "$2" CoAP "${8:-$6}"
+    by_command "$2" CoAP --coap "$5" "${8:-$6}" ${7:+"$7"}
+    over_coap=$called
     shown_over_coap=$((shown_over_coap + 1))
-    printf '%-16s %-8s deployed in %4s ms, called over HTTP in %5s ms, by the command over CoAP in %3s ms: %s\n' \
-        "$2" "$3" "$deployed" "$milliseconds" "$called" "$over_http"
+    by_command "$2" gRPC --grpc "$5" "$6" 'Lab: edge'
+    shown_over_grpc=$((shown_over_grpc + 1))
+    printf '%-16s %-8s deployed in %4s ms, called over HTTP in %5s ms, by the command over CoAP in %3s, over gRPC in %3s ms: %s\n' \
+        "$2" "$3" "$deployed" "$milliseconds" "$over_coap" "$called" "$over_http"
 }
 
 sample echo echo python3 python3 'hello from Python' 'hello from Python'
@@ -113,13 +124,14 @@ sample sieve-of-eratosthenes sieve nodejs node '' 'Found 1229 primes under 10000
 sample echo-binary echo-binary binary '' 'hello from a shell script' 'hello from a shell script'
 
 echo
-echo "$shown sample functions deployed and called over HTTP, $shown_over_coap of them over CoAP too, $skipped skipped"
+echo "$shown sample functions deployed and called over HTTP, $shown_over_coap of them over CoAP and $shown_over_grpc over gRPC too, $skipped skipped"
 if [ "${KEEP:-0}" = 1 ]; then
     cat <<EXPLAINED
 
 the server goes on running as process $pid; its output goes to $data/output
   call a function:     curl --data 'hello' $calls/echo-binary
   the same over CoAP:  $binary call echo-binary -d 'hello' --gateway $coap
+  the same over gRPC:  $binary call echo-binary -d 'hello' --gateway $grpc
   list the functions:  TINYFAAS_SERVER=$TINYFAAS_SERVER ./scripts/list.sh
   read the logs:       TINYFAAS_SERVER=$TINYFAAS_SERVER ./scripts/logs.sh
   stop it:             kill $pid && make clean

@@ -21,7 +21,7 @@ class Doctor(CommandLine, OwnServerCase):
 
     def free(self):
         """An environment in which a server could start."""
-        return {"HTTP_PORT": "0", "COAP_PORT": "0", "MANAGEMENT_PORT": "0", "TF_DATA_DIR": str(self.folder() / "data")}
+        return {"HTTP_PORT": "0", "COAP_PORT": "0", "GRPC_PORT": "0", "MANAGEMENT_PORT": "0", "TF_DATA_DIR": str(self.folder() / "data")}
 
     def checks(self, environment):
         done = self.tinyfaas("doctor", "--json", environment=environment)
@@ -84,13 +84,14 @@ class Doctor(CommandLine, OwnServerCase):
 
     def test_a_running_server_says_its_version(self):
         server = self.start()
-        ports = {f"{name.upper()}_PORT": str(server.ports[name]) for name in ("http", "coap", "management")}
+        ports = {f"{name.upper()}_PORT": str(server.ports[name]) for name in ("http", "coap", "grpc", "management")}
         ok, checks = self.checks({**self.free(), **ports})
         self.assertTrue(ok, checks)
         version = subprocess.run([binary(), "--version"], capture_output=True, check=True).stdout.decode().split()[1]
         self.assertIn(version, checks["running"]["found"])
         self.assertIn("running server", checks["http port"]["found"])
         self.assertIn("running server", checks["coap port"]["found"])
+        self.assertIn("running server", checks["grpc port"]["found"])
 
     def test_mistakes_in_the_configuration_are_told(self):
         ok, checks = self.checks({**self.free(), "HTTP_PORT": "x", "COAP_PORT": "y"})

@@ -220,3 +220,69 @@ fn ended(state: State, result: GetResultResponse) -> Result<InvokeResponse, Stat
         }),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use tinyfaas_grpc::v2::get_result_response::Error;
+
+    use super::*;
+    use crate::client::{Address, Trust};
+
+    /// An original's management service that knows one function.
+    fn original() -> Gateway {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = listener.local_addr().expect("bound").to_string();
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("accepts");
+                let read = stream.read(&mut [0; 4096]).expect("a request");
+                assert!(read > 0);
+                let answer =
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\none\n";
+                stream.write_all(answer.as_bytes()).expect("answers");
+            }
+        });
+        let address = Address::parse(&address).expect("an address");
+        let server = Server::at(address, Trust::default()).expect("plain HTTP needs no trust");
+        let place = Place::parse("127.0.0.1").expect("a place");
+        Gateway { place, server: Some(server), is_original: true }
+    }
+
+    #[tokio::test]
+    async fn an_original_is_asked_which_functions_it_has() {
+        let gateway = original();
+        let status = Status::unknown("rpc error");
+        let unknown = gateway.unknown("two", &status).await.expect("it answers");
+        let failure = unknown.expect("there is no such function");
+        assert_eq!(failure.code(), failure::Code::NotFound as u8);
+        assert!(gateway.unknown("one", &status).await.expect("it answers").is_none());
+        let status = Status::internal("it raised");
+        assert!(gateway.unknown("two", &status).await.expect("not asked").is_none());
+    }
+
+    #[test]
+    fn the_end_of_an_asynchronous_call_is_a_reply_or_a_status() {
+        let check = |state: State, result: GetResultResponse, expected: Result<u32, Code>| {
+            let outcome = ended(state, result);
+            let outcome = outcome.map(|reply| reply.status).map_err(|status| status.code());
+            assert_eq!(outcome, expected, "{state:?}");
+        };
+        let none = GetResultResponse::default();
+        let reply = InvokeResponse { status: 404, ..InvokeResponse::default() };
+        check(
+            State::Succeeded,
+            GetResultResponse { response: Some(reply), ..none.clone() },
+            Ok(404),
+        );
+        let late = Error { code: Code::DeadlineExceeded as i32, message: String::new() };
+        let failed = GetResultResponse { error: Some(late), ..none.clone() };
+        check(State::Failed, failed, Err(Code::DeadlineExceeded));
+        check(State::Cancelled, none.clone(), Err(Code::Unknown));
+        check(State::Lost, none.clone(), Err(Code::Unknown));
+        check(State::Unspecified, none, Err(Code::Unknown));
+    }
+}

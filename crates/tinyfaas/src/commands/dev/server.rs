@@ -22,6 +22,8 @@ use crate::terminal::say;
 const HTTP_PORT: u16 = 8000;
 /// The same over CoAP.
 const COAP_PORT: u16 = 5683;
+/// The same over gRPC.
+const GRPC_PORT: u16 = 9000;
 /// How long an ordinary stop may take: the server itself gives calls 10 s.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
@@ -43,7 +45,7 @@ impl LocalServer {
         let data_dir = data_dir
             .map_err(|error| Failure::failed(format!("cannot make a temporary folder: {error}")))?;
         let asked = http_port.is_some();
-        let http_port = http_port.unwrap_or_else(usual_or_any);
+        let http_port = http_port.unwrap_or_else(|| usual_or_any(HTTP_PORT));
         let mut child = spawn(&data_dir, http_port)?;
         let mut lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
         loop {
@@ -121,9 +123,9 @@ impl LocalServer {
 }
 
 /// The usual port if nobody listens there, else 0: any free one.
-fn usual_or_any() -> u16 {
-    let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, HTTP_PORT)).is_ok();
-    if free { HTTP_PORT } else { 0 }
+fn usual_or_any(port: u16) -> u16 {
+    let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+    if free { port } else { 0 }
 }
 
 /// The same for CoAP.
@@ -142,7 +144,8 @@ fn spawn(data_dir: &TempDir, http_port: u16) -> Result<Child, Failure> {
         ("--coap-address", "localhost".to_owned()),
         ("--coap-tcp-port", "-1".to_owned()),
         ("--coaps-port", "-1".to_owned()),
-        ("--grpc-port", "-1".to_owned()),
+        ("--grpc-port", usual_or_any(GRPC_PORT).to_string()),
+        ("--grpc-address", "localhost".to_owned()),
         ("--log-level", "warn".to_owned()),
         // Another user could not be told of this process' end.
         ("--user", String::new()),

@@ -38,7 +38,7 @@ pub(super) async fn checks(
             let found = of_file.unwrap_or_else(|| "defaults, no file of settings".to_owned());
             checks.push(Check::ok(SERVER, "configuration", found));
             checks.extend(
-                ["management", "http", "coap", "coap-tcp", "coaps"]
+                ["management", "http", "coap", "coap-tcp", "coaps", "grpc"]
                     .into_iter()
                     .filter_map(|name| port(config, name, &server, &about)),
             );
