@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -59,6 +60,7 @@ func main() {
 	var call call
 	address := flag.String("address", "localhost:9000", "where the server takes gRPC calls")
 	how := flag.String("how", "text", "text (version 1 of the interface); bytes, stream, async (version 2)")
+	authorities := flag.String("ca-file", "", "speak TLS, and trust the authorities in this PEM file")
 	timeout := flag.Duration("timeout", 5*time.Minute, "how long the call may take")
 	flag.Var(&call.headers, "header", "NAME: VALUE, a header for the function; may be repeated")
 	flag.Parse()
@@ -67,13 +69,20 @@ func main() {
 	}
 	way, known := ways[*how]
 	if !known || flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: call [-address HOST:PORT] [-how text|bytes|stream|async] [-header 'NAME: VALUE'] FUNCTION")
+		fmt.Fprintln(os.Stderr, "usage: call [-address HOST:PORT] [-ca-file FILE] [-how text|bytes|stream|async] [-header 'NAME: VALUE'] FUNCTION")
 		os.Exit(2)
 	}
 	call.function = flag.Arg(0)
 
+	transport := insecure.NewCredentials()
+	if *authorities != "" {
+		var err error
+		if transport, err = credentials.NewClientTLSFromFile(*authorities, ""); err != nil {
+			fail(err)
+		}
+	}
 	connection, err := grpc.NewClient(*address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax)))
 	if err != nil {
 		fail(err)

@@ -31,6 +31,14 @@ PIECE_BYTES = 32 << 10
 WAIT_S = 30
 
 
+def open_channel(call):
+    options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
+    if call.ca_file is None:
+        return grpc.insecure_channel(call.address, options)
+    credentials = grpc.ssl_channel_credentials(call.ca_file.read_bytes())
+    return grpc.secure_channel(call.address, credentials, options)
+
+
 def text(channel, call):
     """By version 1: text in, text out, headers as metadata."""
     data = sys.stdin.buffer.read().decode()
@@ -108,10 +116,10 @@ def main():
     parser.add_argument("--address", default="localhost:9000", help="where the server takes gRPC calls")
     parser.add_argument("--how", choices=WAYS, default="text", help="text is version 1 of the interface, the others version 2")
     parser.add_argument("--header", type=header, action="append", default=[], metavar="'NAME: VALUE'")
+    parser.add_argument("--ca-file", type=Path, metavar="FILE", help="speak TLS, and trust the authorities in this PEM file")
     parser.add_argument("--timeout", type=float, default=300, help="in seconds")
     call = parser.parse_args()
-    options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
-    with grpc.insecure_channel(call.address, options) as channel:
+    with open_channel(call) as channel:
         try:
             WAYS[call.how](channel, call)
         except grpc.RpcError as error:
