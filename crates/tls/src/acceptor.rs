@@ -20,10 +20,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::StartHandshake;
 
+use crate::acme::challenges::Challenges;
 use crate::client::{Client, ClientCertificates, ClientError};
 use crate::hello::{self, NoHello};
 use crate::plain_text::{self, LINE_BYTES_MAX, Speech};
-use crate::resolver::{ACME_ALPN, Challenges, Served};
+use crate::resolver::{ACME_ALPN, Served};
 use crate::stream::TlsStream;
 use crate::tls::TlsConfig;
 
@@ -50,6 +51,9 @@ pub enum HandshakeError {
     /// The client's certificate is good, but of no use.
     #[error("the client's certificate is refused: {0}")]
     Client(#[from] ClientError),
+    /// An ACME server wanted to see a challenge's certificate, and has.
+    #[error("an ACME server has looked at a name that is being proven")]
+    Challenge,
     /// The connection broke or ended.
     #[error("the connection ended: {0}")]
     Gone(io::Error),
@@ -189,6 +193,11 @@ impl Acceptor {
         let done = timeout_at(deadline, handshake.into_fallible()).await.map_err(late)?;
         drop(permit);
         match done {
+            // It has seen what it came for; nothing is to be said (RFC 8737, section 3).
+            Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(ACME_ALPN) => {
+                self.linger(stream).await;
+                Err(HandshakeError::Challenge)
+            }
             Ok(stream) => {
                 let client = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
                     Some(certificate) => Some(Arc::new(Client::new(certificate)?)),
@@ -287,10 +296,12 @@ fn handshake_error(error: io::Error) -> HandshakeError {
 
 #[cfg(test)]
 mod tests {
+    use instant_acme::Identifier;
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::testing::{Ask, acceptor, issuer, listen, meet};
+    use crate::client::Roots;
+    use crate::testing::{Ask, Files, acceptor, issuer, listen, meet};
 
     fn plain(config: TlsConfig) -> Acceptor {
         acceptor(&issuer("root"), config, ClientCertificates::None)
@@ -347,6 +358,32 @@ mod tests {
             assert!(said.starts_with("HTTP/1.1 400 "), "{said}");
             assert!(said.contains("https://"), "{said}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_acme_server_sees_a_challenge_and_nothing_else() {
+        let issuer = issuer("root");
+        let roots = Files::new();
+        let roots = Roots::open(&roots.put("ca.pem", &issuer.pem())).unwrap();
+        // Its own certificate is of no interest to those who ask for one.
+        let acceptor = acceptor(&issuer, TlsConfig::default(), ClientCertificates::Required(roots));
+        let name = Identifier::Dns("localhost".to_owned());
+        let challenges = Arc::clone(&acceptor.0.shared.challenges);
+        let ask = || {
+            let mut ask = Ask::trusting(&issuer);
+            ask.alpn = vec![ACME_ALPN.to_vec()];
+            ask.config()
+        };
+        let showing = challenges.show();
+        showing.certificate(&name, &[1; 32]).unwrap();
+        // The client trusts no such certificate, as an ACME server would not ask it to.
+        let met = meet(&acceptor, ask()).await;
+        let refused = met.client.err().unwrap().to_string();
+        assert!(refused.contains("UnsupportedCriticalExtension"), "{refused}");
+        drop(showing);
+        let met = meet(&acceptor, ask()).await;
+        let refused = met.server.err().unwrap().to_string();
+        assert!(refused.contains("any known protocol"), "{refused}");
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::acme::AcmeConfigError;
+
 /// Why there is no certificate to serve, or why it cannot be replaced.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -18,6 +20,9 @@ pub enum TlsError {
         /// What is wrong with it.
         problem: FileProblem,
     },
+    /// None can be asked for.
+    #[error(transparent)]
+    Acme(#[from] AcmeConfigError),
 }
 
 /// What is wrong with a file.

@@ -64,8 +64,9 @@ impl FromFiles {
                 Reload::Replaced(until)
             }
             Err(error) => {
-                let TlsError::File { problem, .. } = &error;
-                self.waits = matches!(problem, FileProblem::NotYetValid { .. });
+                let waits =
+                    |problem: &FileProblem| matches!(problem, FileProblem::NotYetValid { .. });
+                self.waits = matches!(&error, TlsError::File { problem, .. } if waits(problem));
                 if look == Look::Settled { Reload::Refused(error) } else { Reload::Nothing }
             }
         }

@@ -11,6 +11,7 @@
 //! [`Roots::open`].
 
 mod acceptor;
+mod acme;
 mod certificate;
 mod client;
 mod clock;
@@ -30,6 +31,7 @@ mod testing;
 mod tls;
 
 pub use acceptor::{Acceptor, HandshakeError};
+pub use acme::{AcmeConfig, AcmeConfigError, Challenge};
 pub use client::{Client, ClientCertificates, ClientError, Roots};
 pub use error::{FileProblem, TlsError};
 pub use stream::TlsStream;

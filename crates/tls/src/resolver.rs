@@ -4,14 +4,13 @@
 //! while it serves, and those by which a name's holder is proven to an ACME server.
 //! Must not know where they come from.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::acme::challenges::Challenges;
 use crate::certificate::Certificate;
 
 /// The protocol by which an ACME server asks for a challenge's certificate
@@ -43,10 +42,6 @@ impl ResolvesServerCert for Served {
     }
 }
 
-/// Certificates that are shown to nobody but who offers [`ACME_ALPN`], by name.
-#[derive(Debug, Default)]
-pub(crate) struct Challenges(Mutex<HashMap<String, Arc<CertifiedKey>>>);
-
 impl Challenges {
     /// Whether this is an ACME server that asks about a name which is being proven.
     pub(crate) fn concern(&self, hello: &ClientHello<'_>) -> bool {
@@ -54,16 +49,12 @@ impl Challenges {
         let asks = hello.alpn().is_some_and(|mut offered| {
             offered.next() == Some(ACME_ALPN) && offered.next().is_none()
         });
-        asks && hello.server_name().is_some_and(|name| self.find(name).is_some())
-    }
-
-    fn find(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        self.0.lock().get(&name.to_ascii_lowercase()).cloned()
+        asks && hello.server_name().is_some_and(|name| self.certificate(name).is_some())
     }
 }
 
 impl ResolvesServerCert for Challenges {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.find(hello.server_name()?)
+        self.certificate(hello.server_name()?)
     }
 }

@@ -14,6 +14,7 @@ use rustls::crypto::ring;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::acceptor::{Acceptor, Endpoint, Shared};
+use crate::acme::{Acme, AcmeConfig};
 use crate::client::{ClientCertificates, Roots};
 use crate::error::TlsError;
 use crate::expiry::Expiry;
@@ -41,6 +42,9 @@ pub enum Source {
         /// name in `.local`, localhost and the loopback addresses.
         names: Vec<String>,
     },
+    /// An authority that is asked by ACME (RFC 8555). What it gave is kept; until
+    /// there is something, a self-signed stand-in is served.
+    Acme(Box<AcmeConfig>),
 }
 
 /// Limits and times.
@@ -91,6 +95,7 @@ pub struct Tls {
 enum Keeper {
     Files(FromFiles),
     SelfSigned(SelfSigned),
+    Acme(Arc<Acme>),
 }
 
 /// What is served, for people.
@@ -125,6 +130,10 @@ impl Tls {
                 let (keeper, certificate) = SelfSigned::open(directory, names)?;
                 (Keeper::SelfSigned(keeper), certificate)
             }
+            Source::Acme(config) => {
+                let (keeper, certificate) = Acme::open((**config).clone())?;
+                (Keeper::Acme(Arc::new(keeper)), certificate)
+            }
         };
         shared.served.set(certificate);
         let keeper = Mutex::new(keeper);
@@ -144,6 +153,23 @@ impl Tls {
     /// Looks after the certificate, and after the roots of clients', until it is
     /// dropped. What goes wrong is logged, and what was served is served on.
     pub async fn keep_fresh(self: Arc<Self>) {
+        let acme = match &*self.keeper.lock() {
+            Keeper::Acme(acme) => Some(Arc::clone(acme)),
+            Keeper::Files(_) | Keeper::SelfSigned(_) => None,
+        };
+        match acme {
+            Some(acme) => {
+                let shared = Arc::clone(&self.shared);
+                tokio::join!(
+                    self.look_regularly(),
+                    acme.keep_fresh(&shared.served, &shared.challenges)
+                );
+            }
+            None => self.look_regularly().await,
+        }
+    }
+
+    async fn look_regularly(self: Arc<Self>) {
         let mut ticks = interval(self.shared.config.reload_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expiry = Expiry::default();
@@ -165,6 +191,7 @@ impl Tls {
         match &mut *self.keeper.lock() {
             Keeper::Files(files) => files.look(&self.shared.served),
             Keeper::SelfSigned(own) => own.look(&self.shared.served),
+            Keeper::Acme(_) => (),
         }
         let endpoints: Vec<_> = self.endpoints.lock().iter().filter_map(Weak::upgrade).collect();
         // Several endpoints may share a file, which is read once.
@@ -183,6 +210,12 @@ impl Tls {
         }
     }
 
+    /// What an ACME server that asks for `/.well-known/acme-challenge/TOKEN` over
+    /// plain HTTP is answered (RFC 8555, section 8.3); None unless it was told to ask.
+    pub fn http_challenge(&self, token: &str) -> Option<String> {
+        self.shared.challenges.key_authorization(token)
+    }
+
     /// What is served now; None while there is no certificate yet.
     pub fn describe(&self) -> Option<Description> {
         let facts = self.shared.served.get()?.facts.clone();
@@ -193,6 +226,10 @@ impl Tls {
             Source::SelfSigned { directory, .. } => {
                 format!("self-signed, kept in {}", directory.display())
             }
+            Source::Acme(_) => match &*self.keeper.lock() {
+                Keeper::Acme(acme) => acme.describe(),
+                Keeper::Files(_) | Keeper::SelfSigned(_) => "ACME".to_owned(),
+            },
         };
         Some(Description {
             source,
