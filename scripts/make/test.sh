@@ -9,12 +9,15 @@ sh scripts/make/build.sh
 cargo test --workspace --locked --quiet
 # The workers that run functions, each in its own language, over real frames.
 python3 -m unittest discover --quiet --start-directory runtimes
+lacking() {
+    echo "test: $1 cannot be had; cases that need them will say that they are skipped" >&2
+}
 # The suite needs packages only where its list names some.
 python=python3
 if grep -q '^[^#]' test/requirements.txt; then
     python3 -m venv .venv
     .venv/bin/python3 -m pip install --quiet --requirement test/requirements.txt ||
-        echo "test: the suite's packages cannot be had; cases that need one will say that they are skipped" >&2
+        lacking "the suite's packages"
     python=.venv/bin/python3
 fi
 # What it needs from npm, once for each state of its list.
@@ -24,9 +27,9 @@ if command -v npm >/dev/null 2>&1 && ! cmp -s test/npm/package-lock.json .tools/
     if npm ci --prefix .tools/npm --silent --no-audit --no-fund >&2; then
         cp test/npm/package-lock.json .tools/npm/installed
     else
-        echo "test: the suite's npm packages cannot be had; cases that need one will say that they are skipped" >&2
+        lacking "the suite's npm packages"
     fi
 fi
-sh scripts/make/grpc.sh --tools && sh scripts/make/go-tools.sh ||
-    echo "test: not all programs in Go can be had; cases that need one will say that they are skipped" >&2
+sh scripts/make/grpc.sh --tools || lacking "the generators of gRPC's stubs"
+sh scripts/make/go-tools.sh || lacking "programs in Go"
 exec "$python" test/run.py "$@"
