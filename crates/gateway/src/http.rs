@@ -6,13 +6,14 @@
 
 mod accepted;
 mod body;
+mod challenge;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod reply;
 mod request;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::http::header::LOCATION;
 use ::http::request::Parts;
@@ -22,7 +23,7 @@ use hyper::body::Incoming;
 use tinyfaas_model::{
     Body, BodyError, CallId, CallOutcome, CallTarget, FunctionName, Invocation, InvokeError,
 };
-
+use tinyfaas_tls::Tls;
 use tokio::net::TcpListener;
 
 use self::body::RequestBody;
@@ -44,6 +45,8 @@ pub(crate) struct Http {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) accepted: Arc<AcceptedCalls>,
     pub(crate) held: Arc<HeldBytes>,
+    /// Who proves to an ACME server that names are this server's, if anybody.
+    pub(crate) names: OnceLock<Arc<Tls>>,
 }
 
 /// Accepts connections until it is aborted.
@@ -158,6 +161,9 @@ async fn respond(
             return Box::pin(ask).await;
         }
         Err(error) => {
+            if let Some(told) = challenge::answer(http, name, &parts.method, &target) {
+                return Ok(told);
+            }
             if !name.is_empty() {
                 http.dispatch.note_unknown();
             }

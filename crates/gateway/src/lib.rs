@@ -21,11 +21,12 @@ mod trace;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tinyfaas_model::{CallRegistry, GatewayStatus, Routes};
+use tinyfaas_tls::Tls;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -96,7 +97,13 @@ impl Gateway {
                 held: Arc::clone(&held),
                 config: Arc::clone(&config),
             }),
-            http: Arc::new(Http { accepted, dispatch, held, config: Arc::clone(&config) }),
+            http: Arc::new(Http {
+                accepted,
+                dispatch,
+                held,
+                config: Arc::clone(&config),
+                names: OnceLock::new(),
+            }),
             door: Door::new(config),
             tasks: Mutex::default(),
         })
@@ -117,6 +124,12 @@ impl Gateway {
             http: Arc::clone(&self.http),
             coap: Arc::clone(&self.coap),
         })
+    }
+
+    /// Has the HTTP endpoint prove to an ACME server that names are this server's
+    /// (HTTP-01). The first to be told of does it.
+    pub fn prove_names(&self, tls: Arc<Tls>) {
+        drop(self.http.names.set(tls));
     }
 
     /// Serves HTTP/1.1 and HTTP/2 on these sockets, within the runtime that this
