@@ -4,6 +4,7 @@
 //! and who answers. Must not know connections, nor handlers or their backends; what
 //! is the same for every protocol is in [`crate::dispatch`].
 
+mod about;
 mod call;
 mod config;
 mod error;
@@ -13,6 +14,7 @@ mod reply;
 mod service;
 mod timeout;
 mod v1;
+mod v2;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
@@ -25,6 +27,7 @@ use hyper::body::Incoming;
 use tinyfaas_model::{Body, CallId};
 use tokio::net::TcpListener;
 
+pub(crate) use self::about::About;
 use self::call::Call;
 pub use self::config::GrpcConfig;
 use self::error::{CallError, Refused};
@@ -46,6 +49,7 @@ pub(crate) struct Grpc {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) accepted: Arc<AcceptedCalls>,
     pub(crate) held: Arc<HeldBytes>,
+    pub(crate) about: About,
 }
 
 /// Accepts connections until it is aborted.
@@ -122,6 +126,7 @@ fn begin(
         timeout,
         held: grpc.held.share(),
         times: OnceLock::new(),
+        broke: OnceLock::new(),
         grpc,
     };
     Ok((method, Arc::new(call)))
@@ -184,6 +189,9 @@ impl Served {
         let served = AssertUnwindSafe(self.serve(Arc::clone(&call), request)).catch_unwind().await;
         let mut response =
             served.unwrap_or_else(|_| call.status(&Refused::Panicked.into()).into_http());
+        if !self.is_call() {
+            return response;
+        }
         let headers = response.headers_mut();
         let id = HeaderValue::from_str(call.id.to_hex().as_str());
         headers.insert(CALL_ID, id.expect("hexadecimal digits are valid"));

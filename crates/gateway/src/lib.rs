@@ -42,8 +42,8 @@ pub use self::config::GatewayConfig;
 use self::connections::Door;
 use self::connections::watch::Order;
 use self::dispatch::Dispatch;
-use self::grpc::Grpc;
 pub use self::grpc::GrpcConfig;
+use self::grpc::{About, Grpc};
 use self::held::HeldBytes;
 use self::http::Http;
 #[cfg(fuzzing)]
@@ -96,6 +96,7 @@ impl Gateway {
                 dispatch: Arc::clone(&dispatch),
                 held: Arc::clone(&held),
                 config: Arc::clone(&config),
+                about: About::new(),
             }),
             http: Arc::new(Http {
                 accepted,
@@ -183,6 +184,7 @@ impl Gateway {
             // Aborted or panicked: its socket is closed either way.
             let _ = task.await;
         }
+        self.grpc.about.stop().await;
         connections.end_all(Order::Close);
         let transports = std::mem::take(&mut *self.transports.lock());
         let (ended, (), ()) = tokio::join!(

@@ -37,6 +37,8 @@ pub(super) struct Call {
     pub(super) held: Share,
     /// How long it waited for a place and how long it had it, once it has ended.
     pub(super) times: OnceLock<(Duration, Option<Duration>)>,
+    /// Why its messages broke off.
+    pub(super) broke: OnceLock<Status>,
 }
 
 /// What a function is asked.
@@ -51,6 +53,7 @@ pub(super) struct Asked {
 pub(super) struct Replied {
     pub(super) status: Option<StatusCode>,
     pub(super) failed: bool,
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -144,29 +147,44 @@ impl Call {
         invocation: Invocation,
         after: Duration,
     ) -> Result<Replied, CallError> {
+        let reply = self.dispatch(tally, invocation, after).await?;
+        let Reply { status, failed, headers, body } = reply;
+        match self.collect(body).await {
+            Ok(body) => Ok(Replied { status, failed, headers, body }),
+            // What breaks off at its deadline broke off for that reason.
+            Err(CallError::Invoke(InvokeError::ReplyBroken { .. })) if tally.is_late(now()) => {
+                Err(InvokeError::DeadlineExceeded { after }.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs a call to its reply's head.
+    ///
+    /// # Errors
+    /// Says why there is no reply.
+    pub(super) async fn dispatch(
+        &self,
+        tally: &mut Tally,
+        invocation: Invocation,
+        after: Duration,
+    ) -> Result<Reply, CallError> {
         // A message that took longer than the call may take is not worth a place.
         if let Some(late) = self.is_late(now()) {
             return Err(late.into());
         }
-        let late = |error, tally: &Tally| match error {
-            InvokeError::DeadlineExceeded { .. } => InvokeError::DeadlineExceeded { after },
-            // What breaks off at its deadline broke off for that reason.
-            InvokeError::ReplyBroken { .. } if tally.is_late(now()) => {
-                InvokeError::DeadlineExceeded { after }
-            }
-            other => other,
-        };
         let ran = self.grpc.dispatch.run(tally, invocation).await;
-        let Reply { status, failed, body, .. } = ran.map_err(|error| late(error, tally))?;
-        let body = match self.collect(body).await {
-            Err(CallError::Invoke(error)) => return Err(late(error, tally).into()),
-            collected => collected?,
-        };
-        Ok(Replied { status, failed, body })
+        Ok(ran.map_err(|error| match error {
+            InvokeError::DeadlineExceeded { .. } => InvokeError::DeadlineExceeded { after },
+            other => other,
+        })?)
     }
 
     /// Reads a reply to its end, on the call's share of the budget.
-    async fn collect(&self, mut body: Body) -> Result<Bytes, CallError> {
+    ///
+    /// # Errors
+    /// Where it breaks off, or is too large.
+    pub(super) async fn collect(&self, mut body: Body) -> Result<Bytes, CallError> {
         let mut whole = BytesMut::new();
         let mut only = Bytes::new();
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -193,13 +211,35 @@ impl Call {
         Ok(if whole.is_empty() { only } else { whole.freeze() })
     }
 
+    /// Notes how long it took so far, for its caller.
+    pub(super) fn note(&self, tally: &Tally) {
+        self.note_at(tally, now());
+    }
+
     /// Counts the call's end.
     pub(super) fn end(&self, tally: Tally, outcome: CallOutcome) {
         let at = now();
-        if let Some(times) = tally.times(at) {
-            // It ends once.
-            let _ = self.times.set(times);
-        }
+        self.note_at(&tally, at);
         tally.end(outcome, at);
     }
+
+    fn note_at(&self, tally: &Tally, at: Instant) {
+        if let Some(times) = tally.times(at) {
+            // Told once, with the head of what answers it.
+            let _ = self.times.set(times);
+        }
+    }
+}
+
+/// That the function of this route raised an error, in its own words.
+pub(super) fn raised(words: &[u8], route: &Route) -> ReplyError {
+    ReplyError::Raised { text: raised_text(words, route.function.name.as_str()) }
+}
+
+/// The words of an error that a function raised.
+pub(super) fn raised_text(words: &[u8], function: &str) -> String {
+    if words.is_empty() {
+        return format!("function {function} raised an error");
+    }
+    String::from_utf8_lossy(words.trim_ascii_end()).into_owned()
 }

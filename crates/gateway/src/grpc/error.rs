@@ -49,6 +49,21 @@ pub(super) enum Refused {
     BadTimeout { value: String },
     #[error("the call has {lines} headers; at most {limit} are allowed")]
     TooManyHeaders { lines: usize, limit: usize },
+    #[error("the call's headers, path and method are longer than {limit_bytes} bytes")]
+    HeadTooLarge { limit_bytes: u32 },
+    #[error("{name:?} is no header, or its value is none (RFC 9110 section 5)")]
+    BadHeader { name: String },
+    #[error("{method:?} is no method (RFC 9110 section 9.1); it may be left out")]
+    BadMethod { method: String },
+    #[error(
+        "{path:?} is no path; it starts with / or ?, or is empty, and what has a meaning in it \
+         is percent-encoded"
+    )]
+    BadPath { path: String },
+    #[error("the first message has no head; send one that has, then the body")]
+    NoHead,
+    #[error("there is a second head; after the first one only body may come")]
+    SecondHead,
     #[error("{service:?} has no method {method:?}; it has {served}")]
     NoMethod { service: String, method: String, served: String },
     #[error("no service {service:?} is served here; there are {served}")]
@@ -100,10 +115,17 @@ impl CallError {
     fn code(&self) -> Code {
         match self {
             Self::Refused(refused) => match refused {
-                Refused::NoName | Refused::BadName(_) | Refused::BadTimeout { .. } => {
-                    Code::InvalidArgument
+                Refused::NoName
+                | Refused::BadName(_)
+                | Refused::BadTimeout { .. }
+                | Refused::BadHeader { .. }
+                | Refused::BadMethod { .. }
+                | Refused::BadPath { .. }
+                | Refused::NoHead
+                | Refused::SecondHead => Code::InvalidArgument,
+                Refused::TooManyHeaders { .. } | Refused::HeadTooLarge { .. } => {
+                    Code::ResourceExhausted
                 }
-                Refused::TooManyHeaders { .. } => Code::ResourceExhausted,
                 Refused::NoMethod { .. } | Refused::NoService { .. } | Refused::SecondMessage => {
                     Code::Unimplemented
                 }
@@ -238,6 +260,12 @@ mod tests {
         check(Refused::BadName(NameError::Empty), Code::InvalidArgument, None);
         check(Refused::BadTimeout { value: "x".into() }, Code::InvalidArgument, None);
         check(Refused::TooManyHeaders { lines: 2, limit: 1 }, Code::ResourceExhausted, None);
+        check(Refused::HeadTooLarge { limit_bytes: 1 }, Code::ResourceExhausted, None);
+        check(Refused::BadHeader { name: "a b".into() }, Code::InvalidArgument, None);
+        check(Refused::BadMethod { method: "a b".into() }, Code::InvalidArgument, None);
+        check(Refused::BadPath { path: "a b".into() }, Code::InvalidArgument, None);
+        check(Refused::NoHead, Code::InvalidArgument, None);
+        check(Refused::SecondHead, Code::InvalidArgument, None);
         let (service, method, served) = (String::new(), String::new(), String::new());
         let unknown = Refused::NoMethod { service, method, served };
         check(unknown, Code::Unimplemented, None);

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -20,15 +20,29 @@ use crate::dispatch::{deadline, now};
 /// What stands before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
+/// How many messages a method takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// One, which is held whole until the call has ended.
+    One,
+    /// Any number; each is held until the next begins.
+    Many,
+    /// The same, and where the server stops nothing more is waited for.
+    Questions,
+}
+
 /// A request's body.
 pub(super) struct Messages<B> {
     incoming: B,
     call: Arc<Call>,
+    takes: Takes,
     prefixes: Prefixes,
     /// Made at the first stall: most messages are there with their head.
     timer: Option<Pin<Box<Sleep>>>,
     /// The timer runs for the stall that lasts now.
     stalled: bool,
+    /// Comes when the server stops, where that ends it.
+    stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     ended: bool,
 }
 
@@ -81,19 +95,37 @@ impl<B> Messages<B>
 where
     B: HttpBody<Data = Bytes, Error: std::error::Error> + Unpin,
 {
-    pub(super) fn new(incoming: B, call: Arc<Call>) -> Self {
+    pub(super) fn new(incoming: B, call: Arc<Call>, takes: Takes) -> Self {
         let ended = incoming.is_end_stream();
-        Self { incoming, call, prefixes: Prefixes::default(), timer: None, stalled: false, ended }
+        let stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = match takes {
+            Takes::One | Takes::Many => None,
+            Takes::Questions => Some(Box::pin(call.grpc.about.stopped())),
+        };
+        Self {
+            incoming,
+            call,
+            takes,
+            stop,
+            prefixes: Prefixes::default(),
+            timer: None,
+            stalled: false,
+            ended,
+        }
     }
 
     /// Counts what has come, and holds it on the call's share of the budget.
     fn count(&mut self, data: &Bytes) -> Result<(), CallError> {
         let bytes_max = self.call.config().grpc.message_bytes_max;
+        let begun = self.prefixes.begun;
         self.prefixes.look(data, bytes_max).map_err(|_| {
             InvokeError::Request(BodyError::TooLarge { limit_bytes: bytes_max as u64 })
         })?;
-        if self.prefixes.begun > 1 {
-            return Err(Refused::SecondMessage.into());
+        match self.takes {
+            Takes::One if self.prefixes.begun > 1 => return Err(Refused::SecondMessage.into()),
+            Takes::Many | Takes::Questions if self.prefixes.begun > begun => {
+                self.call.held.shrink_to(0)
+            }
+            _ => (),
         }
         if self.call.held.grow(data.len()) {
             return Ok(());
@@ -101,6 +133,15 @@ where
         let (what, retry_after) =
             ("bodies take as much memory as they may", self.call.config().retry_after);
         Err(InvokeError::ServerBusy { what, retry_after }.into())
+    }
+
+    /// The status of a body that broke off. It is noted, as those who read the body
+    /// may tell less of it.
+    fn fail(&self, error: &CallError) -> Status {
+        let status = self.call.status(error);
+        // The first is the one that counts.
+        let _ = self.call.broke.set(status.clone());
+        status
     }
 
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
@@ -135,8 +176,13 @@ where
         let this = &mut *self;
         while !this.ended {
             let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
-                let error = std::task::ready!(this.poll_stall(cx));
-                return Poll::Ready(Some(Err(this.call.status(&error))));
+                if let Some(stop) = &mut this.stop
+                    && stop.as_mut().poll(cx).is_ready()
+                {
+                    return Poll::Ready(None);
+                }
+                let error = ready!(this.poll_stall(cx));
+                return Poll::Ready(Some(Err(this.fail(&error))));
             };
             this.stalled = false;
             let error = match frame.map(|frame| frame.map(Frame::into_data)) {
@@ -156,7 +202,7 @@ where
                     break;
                 }
             };
-            return Poll::Ready(Some(Err(this.call.status(&error))));
+            return Poll::Ready(Some(Err(this.fail(&error))));
         }
         Poll::Ready(None)
     }

@@ -9,7 +9,7 @@ use tinyfaas_grpc::v1::{Data, Response};
 use tinyfaas_model::{Body, CallOutcome, CallTarget, Route};
 use tonic::Status;
 
-use super::call::{Asked, Call, Replied};
+use super::call::{Asked, Call, Replied, raised};
 use super::error::{CallError, ReplyError};
 use super::metadata::{self, ASYNC};
 
@@ -58,16 +58,12 @@ fn answer(replied: Replied, route: &Route) -> Result<Response, ReplyError> {
             Err(_) => Err(ReplyError::NotText),
         };
     }
-    let text = String::from_utf8_lossy(&body);
-    let name = &route.function.name;
-    Err(match error.filter(|_| !failed) {
-        Some(status) if text.is_empty() => {
-            ReplyError::Status { status, text: format!("function {name} answered with {status}") }
+    let Some(status) = error.filter(|_| !failed) else { return Err(raised(&body, route)) };
+    let text = match String::from_utf8_lossy(&body) {
+        text if text.is_empty() => {
+            format!("function {} answered with {status}", route.function.name)
         }
-        Some(status) => ReplyError::Status { status, text: text.into_owned() },
-        None if text.is_empty() => {
-            ReplyError::Raised { text: format!("function {name} raised an error") }
-        }
-        None => ReplyError::Raised { text: text.into_owned() },
-    })
+        text => text.into_owned(),
+    };
+    Err(ReplyError::Status { status, text })
 }

@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tinyfaas_gateway::{Gateway, GatewayConfig};
 use tinyfaas_grpc::v1;
 use tinyfaas_grpc::v1::tiny_faa_s_client::TinyFaaSClient as V1;
+use tinyfaas_grpc::v2::tiny_faa_s_client::TinyFaaSClient as V2;
 use tinyfaas_model::{FunctionCounters, Handler, HandlerSet, Routes, RoutesWriter};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::body::Body;
@@ -74,8 +75,17 @@ impl Server {
 
     /// A client of version 1, on a connection of its own.
     pub(crate) async fn v1(&self) -> V1<Channel> {
-        let address = self.address;
-        V1::with_origin(self.connect().await, format!("http://{address}").parse().unwrap())
+        V1::with_origin(self.connect().await, self.origin())
+    }
+
+    /// A client of version 2, on a connection of its own.
+    pub(crate) async fn v2(&self) -> V2<Channel> {
+        V2::with_origin(self.connect().await, self.origin())
+    }
+
+    /// What requests without a client of their own start with.
+    pub(crate) fn origin(&self) -> http::Uri {
+        format!("http://{}", self.address).parse().unwrap()
     }
 }
 
