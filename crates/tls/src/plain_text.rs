@@ -27,7 +27,8 @@ pub(crate) fn recognise(bytes: &[u8]) -> Speech {
     // Empty lines before a request are ignored (RFC 9112, section 2.2).
     let bytes = bytes.trim_ascii_start();
     let end = bytes.iter().position(|byte| *byte == b'\n');
-    let line = end.map_or(bytes, |end| bytes[..end].trim_ascii_end());
+    // The line may have come but for the last byte of its end.
+    let line = end.map_or(bytes, |end| &bytes[..end]).trim_ascii_end();
     let method = line.iter().position(|byte| *byte == b' ');
     let token = &line[..method.unwrap_or(line.len())];
     if token.len() > METHOD_BYTES_MAX
@@ -75,6 +76,7 @@ mod tests {
         check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", http);
         check(b"PATCH", Speech::Unsure);
         check(b"GET /a%20lo", Speech::Unsure);
+        check(b"GET / HTTP/1.1\r", Speech::Unsure);
         check(b"", Speech::Unsure);
         check(b"EHLO example.org\r\n", Speech::Other);
         check(b"hello\r\n", Speech::Other);
