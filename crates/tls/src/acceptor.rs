@@ -1,7 +1,7 @@
 //! The handshake.
 //!
-//! Owns its time, how many there are at a time, and what who fails is told. Must
-//! not know where certificates come from.
+//! Owns its time, and what who fails is told. Must not know where certificates come
+//! from, nor how many handshakes there are.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use rustls::server::{
 };
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::StartHandshake;
 
@@ -77,7 +76,6 @@ pub(crate) struct Shared {
     pub(crate) challenges: Arc<Challenges>,
     /// For those who ask about a name that is being proven.
     challenge_config: Arc<ServerConfig>,
-    handshakes: Semaphore,
 }
 
 impl Shared {
@@ -87,7 +85,6 @@ impl Shared {
         let mut challenge_config = server_config(&provider, &ClientCertificates::None, resolver, 0);
         challenge_config.alpn_protocols = vec![ACME_ALPN.to_vec()];
         Self {
-            handshakes: Semaphore::new(config.handshakes_max),
             config,
             provider,
             served: Arc::default(),
@@ -168,8 +165,9 @@ impl Acceptor {
         Self(endpoint)
     }
 
-    /// The handshake, within [`TlsConfig::handshake_timeout`], waiting for others
-    /// included. A peer that speaks plain HTTP is told so with a 400 before this
+    /// The handshake, within [`TlsConfig::handshake_timeout`]. How many there are at a
+    /// time is for who accepts connections to bound: a handshake mostly waits for its
+    /// client, and a bound here would let those that stall keep others out. A peer that speaks plain HTTP is told so with a 400 before this
     /// returns an error, any other failure by an alert; both take no longer than
     /// [`TlsConfig::linger_timeout`] on top.
     pub async fn accept<S>(&self, mut stream: S) -> Result<TlsStream<S>, HandshakeError>
@@ -181,9 +179,6 @@ impl Acceptor {
         let deadline = Instant::now() + time;
         let late = |_| HandshakeError::TimedOut(time);
         let hello = timeout_at(deadline, hello::read(&mut stream)).await.map_err(late)?;
-        // Not before: clients open connections in advance and are silent, and those
-        // must not keep others out.
-        let permit = timeout_at(deadline, shared.handshakes.acquire()).await.map_err(late)?;
         let accepted = match hello {
             Ok(accepted) => accepted,
             Err(no_hello) => return Err(self.refuse(stream, deadline, no_hello).await),
@@ -191,7 +186,6 @@ impl Acceptor {
         let config = self.config(&accepted);
         let handshake = StartHandshake::from_parts(accepted, stream).into_stream(config);
         let done = timeout_at(deadline, handshake.into_fallible()).await.map_err(late)?;
-        drop(permit);
         match done {
             // It has seen what it came for; nothing is to be said (RFC 8737, section 3).
             Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(ACME_ALPN) => {
@@ -406,32 +400,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn handshakes_beyond_the_limit_wait_within_their_time() {
-        let issuer = issuer("root");
-        let config = TlsConfig {
-            handshakes_max: 1,
-            handshake_timeout: Duration::from_millis(300),
-            ..TlsConfig::default()
-        };
-        let acceptor = acceptor(&issuer, config, ClientCertificates::None);
-        let taken = acceptor.0.shared.handshakes.acquire().await.unwrap();
-        let met = meet(&acceptor, Ask::trusting(&issuer).config()).await;
-        let error = met.server.unwrap_err();
-        assert!(matches!(error, HandshakeError::TimedOut(_)), "{error}");
-        let config = Ask::trusting(&issuer).config();
-        let (met, ()) = tokio::join!(meet(&acceptor, config), async {
-            tokio::task::yield_now().await;
-            drop(taken);
-        });
-        met.server.unwrap();
-        met.client.unwrap();
-    }
-
-    #[tokio::test]
     async fn a_client_that_is_silent_keeps_nobody_out() {
         let issuer = issuer("root");
-        let config = TlsConfig { handshakes_max: 1, ..TlsConfig::default() };
-        let acceptor = acceptor(&issuer, config, ClientCertificates::None);
+        let acceptor = acceptor(&issuer, TlsConfig::default(), ClientCertificates::None);
         let (listener, at) = listen().await;
         let silent = TcpStream::connect(at).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();

@@ -52,9 +52,6 @@ pub enum Source {
 pub struct TlsConfig {
     /// How long a handshake may take, from the connection on.
     pub handshake_timeout: Duration,
-    /// How many handshakes there are at a time, of all endpoints, counted from the
-    /// client's first message. Others wait, within their time.
-    pub handshakes_max: usize,
     /// Sessions that an endpoint remembers so that a client can resume one and be
     /// spared most of a handshake, about 1 kB each. Zero: none. Endpoints that ask
     /// for certificates remember none in any case.
@@ -72,7 +69,6 @@ impl Default for TlsConfig {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),
-            handshakes_max: 256,
             sessions_max: 256,
             reload_interval: Duration::from_secs(5),
             linger_timeout: Duration::from_secs(1),
