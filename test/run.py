@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the black-box suite: python3 test/run.py [-k PATTERN] [--server URL --http URL [--coap URL]].
+"""Runs the black-box suite: python3 test/run.py [-k PATTERN] [--server URL --http URL [--coap URL] [--grpc HOST:PORT]].
 
 Finds every test/cases/GROUP/test_*.py. Starts servers of its own, or is pointed at
 a running one by its addresses; cases that start and stop servers are then
@@ -132,14 +132,15 @@ def main():
     parser.add_argument("--server", metavar="URL", help="a running server's management service")
     parser.add_argument("--http", metavar="URL", help="its HTTP endpoint")
     parser.add_argument("--coap", metavar="URL", help="its CoAP endpoint, like coap://localhost:5683; without it nothing is asked there")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="its gRPC endpoint; without it nothing is asked there")
     parser.add_argument("--known-failures", metavar="FILE", type=Path, help="cases that may fail, a pattern and a reason a line (test/known-failures/original.txt)")
     options = parser.parse_args()
     if bool(options.server) != bool(options.http):
         parser.error("--server and --http go together")
-    if options.coap and not options.server:
-        parser.error("--coap is for a server that runs already: give --server and --http too")
+    if (options.coap or options.grpc) and not options.server:
+        parser.error("--coap and --grpc are for a server that runs already: give --server and --http too")
     if options.server:
-        Run.remote = Remote(options.server, options.http, options.coap)
+        Run.remote = Remote(options.server, options.http, options.coap, options.grpc)
     elif not binary().exists():
         sys.exit(f"there is no {binary()}; build it first: make build")
     expected = read_known_failures(options.known_failures) if options.known_failures else []

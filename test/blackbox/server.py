@@ -68,11 +68,12 @@ def scratch():
 class Remote:
     """A server that somebody else has started, known by its addresses."""
 
-    def __init__(self, management, http, coap=None):
+    def __init__(self, management, http, coap=None, grpc=None):
         self.management = management.rstrip("/")
         self.http = http.rstrip("/")
         self.coap = coap and coap.rstrip("/")
         self.coap_tcp = self.coaps = None
+        self.grpc = grpc and grpc.rpartition("/")[2]
 
 
 class Server:
@@ -93,7 +94,7 @@ class Server:
             HTTP_PORT="0",
             MANAGEMENT_PORT="0",
             COAP_PORT="0",
-            GRPC_PORT="-1",
+            GRPC_PORT="0",
         )
         for key, value in environment.items():
             if value is None:
@@ -190,6 +191,12 @@ class Server:
     @property
     def coaps(self):
         return self._coap("coaps", "coaps")
+
+    @property
+    def grpc(self):
+        """Where it is called over gRPC, HOST:PORT as its clients write it, or None."""
+        port = self.ports.get("grpc")
+        return port and f"127.0.0.1:{port}"
 
     def _coap(self, scheme, endpoint):
         port = self.ports.get(endpoint)

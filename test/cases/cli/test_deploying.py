@@ -26,7 +26,7 @@ class Deploying(CommandLine, Case):
         folder = self.function()
         done = self.tinyfaas("deploy", folder)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertRegex(done.stdout.decode(), rf"^coap://\S+/{folder.name}\nhttp://\S+/{folder.name}\n$")
+        self.assertRegex(done.stdout.decode(), rf"^coap://\S+/{folder.name}\ngrpc://\S+/{folder.name}\nhttp://\S+/{folder.name}\n$")
         said = done.stderr.decode()
         for word in (f"function {folder.name}", "binary (there is fn.sh)", "1 handler", "packed 1 file", "is ready"):
             self.assertIn(word, said)

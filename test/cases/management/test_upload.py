@@ -16,7 +16,8 @@ ECHO = "#!/bin/sh\ncat\n"
 class Upload(Case):
     def urls(self, host, name):
         """What an upload is answered with, by protocol in the order of old."""
-        endpoints = (("coap", self.server.coap), ("http", self.server.http))
+        grpc = self.server.grpc and f"//{self.server.grpc}"
+        endpoints = (("coap", self.server.coap), ("http", self.server.http), ("grpc", grpc))
         ports = [(protocol, host_and_port(url)[1]) for protocol, url in endpoints if url]
         return [f"{protocol}://{host}:{port}/{name}" for protocol, port in ports]
 

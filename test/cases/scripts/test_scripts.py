@@ -30,7 +30,7 @@ class Scripts(Case):
         self.addCleanup(self.remove, name)
         folder = "./test/fns/echo-binary"
         printed = self.succeeds("upload.sh", folder, name, "binary", 1, cwd=REPOSITORY)
-        self.assertRegex(printed, rf"^coap://\S+/{name}\nhttp://\S+/{name}\n$")
+        self.assertRegex(printed, rf"^coap://\S+/{name}\nhttp://\S+/{name}\ngrpc://\S+/{name}\n$")
         self.answers(name, "hello", "hello")
         self.assertIn(name, self.succeeds("list.sh").split("\n"))
         self.assertEqual(self.succeeds("delete.sh", name), "")

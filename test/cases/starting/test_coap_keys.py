@@ -85,7 +85,7 @@ class CoapKeys(OwnServerCase):
         self.assertEqual(function["urls"]["coaps"], f"coaps://127.0.0.1:{server.ports['coaps']}/{name}")
         self.assertEqual(function["urls"]["coap+tcp"], f"coap+tcp://127.0.0.1:{server.ports['coap_tcp']}/{name}")
         # An upload is answered as ever.
-        self.assertEqual([line.split(":")[0] for line in self.upload(name, "binary", "echo-binary").text.split()], ["coap", "http"])
+        self.assertEqual([line.split(":")[0] for line in self.upload(name, "binary", "echo-binary").text.split()], ["coap", "http", "grpc"])
         self.deploy("binary", {"fn.sh": "#!/bin/sh\nenv\n"}, name=name)
         self.assertNotIn(KEY[:9], self.call(name).text)
         if coap_clients.find("coap-client-gnutls"):

@@ -70,7 +70,7 @@ class Logging(OwnServerCase):
                     if state.startswith(wanted):
                         return state
 
-            self.assertRegex(told("READY=1"), rf"STATUS=serving: management on port {server.ports['management']}, http on port \d+, coap on port \d+$")
+            self.assertRegex(told("READY=1"), rf"STATUS=serving: management on port {server.ports['management']}, http on port \d+, coap on port \d+, grpc on port \d+$")
             # Ready means that it answers.
             self.assertEqual(self.names(), [])
             told("WATCHDOG=1")

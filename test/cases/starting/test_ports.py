@@ -79,7 +79,7 @@ class CoapPorts(OwnServerCase):
         server = self.start(COAP_PORT=None, coap_PORT=port)
         self.assertEqual(server.ports["coap"], port)
         self.assertTrue(datagrams_answered(port))
-        server = self.start(COAP_PORT="-1")
+        server = self.start(COAP_PORT="-1", GRPC_PORT="-1")
         self.assertIsNone(server.ports["coap"])
         self.assertRegex(server.output(), r"\n  coap +off\n")
         self.assertEqual(self.upload("echo", "binary", "echo-binary").text.split(), [f"http://127.0.0.1:{server.ports['http']}/echo"])
@@ -146,7 +146,7 @@ class Ports(OwnServerCase):
         self.assertEqual(server.ports["http"], 8000)
 
     def test_a_negative_port_switches_off(self):
-        server = self.start(HTTP_PORT="-1", COAP_PORT="-1")
+        server = self.start(HTTP_PORT="-1", COAP_PORT="-1", GRPC_PORT="-1")
         self.assertFalse(server.ports.get("http"))
         name = self.script("#!/bin/sh\ncat\n")
         answer = self.upload(name, "binary", "echo-binary")
