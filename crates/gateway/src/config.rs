@@ -73,7 +73,11 @@ pub struct GatewayConfig {
     /// How long a connection that is closed with unread input is still read, so
     /// that the reply is not lost. Default 2 s.
     pub linger_timeout: Duration,
-    /// How often the four timeouts above are looked at: so much later they may
+    /// How long a connection without a call may take to end when the server stops;
+    /// beyond: cut off. A peer on HTTP/2 has its part in that end, and may be gone
+    /// without a word. Default 500 ms.
+    pub close_grace: Duration,
+    /// How often the four timeouts before that are looked at: so much later they may
     /// strike. Default 500 ms.
     pub sweep_interval: Duration,
     /// Calls at a time on one HTTP/2 connection. Default 128.
@@ -124,6 +128,7 @@ impl Default for GatewayConfig {
             body_idle_timeout: Duration::from_secs(30),
             write_stall_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),
+            close_grace: Duration::from_millis(500),
             sweep_interval: Duration::from_millis(500),
             h2_streams_max: 128,
             h2_pending_resets_max: 20,

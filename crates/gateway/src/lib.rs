@@ -188,7 +188,7 @@ impl Gateway {
         connections.end_all(Order::Close);
         let transports = std::mem::take(&mut *self.transports.lock());
         let (ended, (), ()) = tokio::join!(
-            timeout_at(until, connections.ended()),
+            timeout_at(until, self.connections_end()),
             transports.shutdown(until),
             self.http.accepted.drain(until)
         );
@@ -201,6 +201,16 @@ impl Gateway {
         }
         if let Some(task) = sweeper {
             task.abort();
+        }
+    }
+
+    /// Waits until there is no connection, where all were told to end. Those that
+    /// have no call and do not end, as their peers do not take part in it, are cut off.
+    async fn connections_end(&self) {
+        let connections = &self.door.connections;
+        let grace = self.door.config.close_grace;
+        while timeout(grace, connections.ended()).await.is_err() {
+            connections.cut_off_quiet(grace);
         }
     }
 }

@@ -150,6 +150,17 @@ impl Connections {
         }
     }
 
+    /// Cuts off those that have had no call for so long, and whose last reply is out.
+    pub(crate) fn cut_off_quiet(&self, grace: Duration) {
+        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let now = self.update_clock();
+        for activity in self.list.lock().open.values() {
+            if activity.is_quiet(now, grace) {
+                activity.tell(Order::CutOff);
+            }
+        }
+    }
+
     /// How many connections there are.
     pub(crate) fn open(&self) -> usize {
         self.list.lock().open.len()
@@ -320,6 +331,15 @@ impl Activity {
         {
             waker.wake_by_ref();
         }
+    }
+
+    /// Whether there has been no call for so long, and no reply is on its way.
+    fn is_quiet(&self, now: u64, grace: u64) -> bool {
+        let none = |since: &AtomicU64| since.load(Ordering::Relaxed) == NEVER;
+        self.calls.load(Ordering::Relaxed) == 0
+            && none(&self.blocked_since)
+            && none(&self.lingering_since)
+            && now.saturating_sub(self.quiet_since.load(Ordering::Relaxed)) >= grace
     }
 
     /// What is to be done about the connection now.

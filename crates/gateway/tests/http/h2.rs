@@ -12,6 +12,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tinyfaas_gateway::GatewayConfig;
 use tinyfaas_model::Reply;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -188,6 +189,18 @@ async fn an_idle_connection_does_not_hold_up_shutdown() {
     server.gateway.shutdown(Duration::from_secs(10)).await;
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     connection.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_does_one_whose_peer_takes_no_part_in_the_end() {
+    let server = Server::with(echo()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // HTTP/2's preface and empty settings; nothing is read or answered after them.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    stream.readable().await.unwrap();
+    let began = Instant::now();
+    server.gateway.shutdown(Duration::from_secs(10)).await;
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
