@@ -8,7 +8,7 @@ use crate::figure::{Figure, thousands};
 use crate::report::{Load, Report, Subject};
 use crate::series::{
     CPU, CPU_OF_BARE, GENERATOR_LATE, HANDLERS_CPU, LATENCIES, P50_OF_BARE, RATE, RATE_OF_BARE,
-    RATE_OF_HTTP, RATE_OF_LIBCOAP, SERVER_CPU,
+    RATE_OF_HTTP, RATE_OF_LIBCOAP, RATE_OF_TONIC, SERVER_CPU,
 };
 
 /// A report to be shown.
@@ -112,7 +112,7 @@ fn spread(figure: &Figure) -> Option<f64> {
 }
 
 fn costs(to: &mut fmt::Formatter<'_>, loads: &[(&Load, &Subject)]) -> fmt::Result {
-    const COLUMNS: [(&str, &str); 9] = [
+    const COLUMNS: [(&str, &str); 10] = [
         (SERVER_CPU, "server"),
         (HANDLERS_CPU, "handlers"),
         (CPU, "both"),
@@ -121,6 +121,7 @@ fn costs(to: &mut fmt::Formatter<'_>, loads: &[(&Load, &Subject)]) -> fmt::Resul
         (CPU_OF_BARE, "CPU x"),
         (RATE_OF_HTTP, "x HTTP"),
         (RATE_OF_LIBCOAP, "x libcoap"),
+        (RATE_OF_TONIC, "x tonic"),
         (GENERATOR_LATE, "late ms"),
     ];
     let there = |name: &str| loads.iter().any(|(_, subject)| median_of(subject, name).is_some());
