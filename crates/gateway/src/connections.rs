@@ -1,4 +1,5 @@
-//! Connections that carry HTTP/1.1 or HTTP/2, whatever is asked over them.
+//! Connections that carry HTTP/1.1 or HTTP/2, over TLS or not, whatever is asked over
+//! them.
 //!
 //! Owns accepting, the bounds and the patience of a connection, and its end. Must
 //! not know what a request asks for; who serves an endpoint answers them.
@@ -8,6 +9,7 @@ mod refusal;
 mod socket;
 pub(crate) mod stall;
 pub(crate) mod watch;
+mod wire;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -25,7 +27,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tinyfaas_model::CallId;
-use tokio::io::AsyncWriteExt;
+use tinyfaas_tls::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -34,6 +37,8 @@ use self::refusal::HeadLimits;
 use self::socket::Socket;
 use self::stall::Streams;
 use self::watch::{Activity, CallMark, Connections, Entry, Watched};
+use self::wire::Wire;
+use crate::client::Shown;
 use crate::config::GatewayConfig;
 
 /// Tells the caller, and the function, which call this is.
@@ -66,9 +71,14 @@ impl Door {
     }
 }
 
-/// Accepts connections until it is aborted; `answer` answers their requests.
-pub(crate) async fn accept<A, F, B>(door: Arc<Door>, listener: TcpListener, answer: A)
-where
+/// Accepts connections until it is aborted, with TLS where `tls` is given; `answer`
+/// answers their requests.
+pub(crate) async fn accept<A, F, B>(
+    door: Arc<Door>,
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+    answer: A,
+) where
     A: Fn(Arc<Activity>, CallMark, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: HttpBody<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
@@ -92,14 +102,21 @@ where
         let entry = match place(&door).await {
             Ok(entry) => entry,
             Err(refusal) => {
-                refuse(&door, stream, refusal);
+                refuse(&door, stream, tls.clone(), refusal);
                 continue;
             }
         };
         // Without this a small part of a reply may wait for an acknowledgement;
         // where it cannot be had, replies are slower and nothing else.
         let _ = stream.set_nodelay(true);
-        tokio::spawn(serve(Arc::clone(&door), Arc::clone(&builder), stream, entry, answer.clone()));
+        let stream = Wire::new(stream, Arc::clone(&entry.activity));
+        let (door, builder, answer) = (Arc::clone(&door), Arc::clone(&builder), answer.clone());
+        // A task of its own each: what a handshake needs shall not make those larger
+        // that have none.
+        match tls.clone() {
+            None => tokio::spawn(serve(door, builder, stream, entry, answer)),
+            Some(tls) => tokio::spawn(serve_tls(door, builder, tls, stream, entry, answer)),
+        };
     }
 }
 
@@ -128,30 +145,43 @@ async fn place(door: &Door) -> Result<Entry, OwnedSemaphorePermit> {
 }
 
 /// Tells a connection that there are too many.
-fn refuse(door: &Door, mut stream: TcpStream, refusal: OwnedSemaphorePermit) {
+fn refuse(door: &Door, stream: TcpStream, tls: Option<Acceptor>, refusal: OwnedSemaphorePermit) {
     door.connections.note_refused();
     let wait = seconds(door.config.retry_after);
     let patience = door.config.linger_timeout;
     tokio::spawn(async move {
-        let body = "the server has as many connections as it may have; try again later\n";
-        let text = format!(
-            "HTTP/1.1 503 Service Unavailable\r\nretry-after: {}\r\ncontent-length: {}\r\n\
-             content-type: text/plain; charset=utf-8\r\n{CALL_ID}: {}\r\nconnection: close\r\n\r\n\
-             {body}",
-            wait.to_str().unwrap_or("1"),
-            body.len(),
-            CallId::random(),
-        );
         let told = async {
-            stream.write_all(text.as_bytes()).await?;
-            stream.shutdown().await?;
-            // What was asked is read, lest a reset overtakes the answer.
-            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+            match tls {
+                None => tell(stream, &wait).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => tell(stream, &wait).await,
+                    Err(_) => Ok(()),
+                },
+            }
         };
         // Who does not listen is none the worse for it.
         let _ = timeout(patience, told).await;
         drop(refusal);
     });
+}
+
+async fn tell<S>(mut stream: S, wait: &HeaderValue) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let body = "the server has as many connections as it may have; try again later\n";
+    let text = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: {}\r\ncontent-length: {}\r\n\
+         content-type: text/plain; charset=utf-8\r\n{CALL_ID}: {}\r\nconnection: close\r\n\r\n\
+         {body}",
+        wait.to_str().unwrap_or("1"),
+        body.len(),
+        CallId::random(),
+    );
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await?;
+    // What was asked is read, lest a reset overtakes the answer.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
 }
 
 fn builder(config: &GatewayConfig) -> auto::Builder<Streams> {
@@ -181,13 +211,47 @@ fn builder(config: &GatewayConfig) -> auto::Builder<Streams> {
     builder
 }
 
-async fn serve<A, F, B>(
+/// The handshake, then as without TLS. It has a time of its own, and ends at once
+/// when the server stops.
+async fn serve_tls<A, F, B>(
     door: Arc<Door>,
     builder: Arc<auto::Builder<Streams>>,
-    stream: TcpStream,
+    tls: Acceptor,
+    stream: Wire<TcpStream>,
     entry: Entry,
     answer: A,
 ) where
+    A: Fn(Arc<Activity>, CallMark, Request<Incoming>) -> F,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    let activity = &entry.activity;
+    let setting_up = activity.setting_up();
+    let done = tokio::select! {
+        () = activity.told() => return,
+        done = tls.accept(stream) => done,
+    };
+    let stream = match done {
+        Ok(stream) => stream,
+        // The client was told; that it failed is mostly its own affair.
+        Err(error) => {
+            tracing::debug!("no TLS with a client: {error}");
+            return;
+        }
+    };
+    activity.set_up(stream.client().map(|client| Shown::of(client)));
+    drop(setting_up);
+    serve(door, builder, stream, entry, answer).await;
+}
+
+async fn serve<S, A, F, B>(
+    door: Arc<Door>,
+    builder: Arc<auto::Builder<Streams>>,
+    stream: S,
+    entry: Entry,
+    answer: A,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Arc<Activity>, CallMark, Request<Incoming>) -> F,
     F: Future<Output = Response<B>> + Send + 'static,
     B: HttpBody<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,

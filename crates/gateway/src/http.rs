@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 use tinyfaas_model::{
     Body, BodyError, CallId, CallOutcome, CallTarget, FunctionName, Invocation, InvokeError,
 };
-use tinyfaas_tls::Tls;
+use tinyfaas_tls::{Acceptor, Tls};
 use tokio::net::TcpListener;
 
 use self::body::RequestBody;
@@ -49,13 +49,18 @@ pub(crate) struct Http {
     pub(crate) names: OnceLock<Arc<Tls>>,
 }
 
-/// Accepts connections until it is aborted.
-pub(crate) async fn accept(http: Arc<Http>, door: Arc<Door>, listener: TcpListener) {
+/// Accepts connections until it is aborted, with TLS where `tls` is given.
+pub(crate) async fn accept(
+    http: Arc<Http>,
+    door: Arc<Door>,
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+) {
     let answer = move |activity: Arc<Activity>, call, request| {
         let http = Arc::clone(&http);
         async move { answer(&http, &activity, call, request).await }
     };
-    connections::accept(door, listener, answer).await;
+    connections::accept(door, listener, tls, answer).await;
 }
 
 /// What is told of a request with its response.

@@ -6,6 +6,7 @@
 
 mod asynchronous;
 mod changes;
+mod client;
 mod coap;
 mod config;
 mod connections;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tinyfaas_model::{CallRegistry, GatewayStatus, Routes};
-use tinyfaas_tls::Tls;
+use tinyfaas_tls::{Acceptor, Tls};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -138,11 +139,32 @@ impl Gateway {
     ///
     /// # Errors
     /// Where a socket does not know its own address.
-    pub fn serve_http(self: &Arc<Self>, listeners: Vec<TcpListener>) -> io::Result<HttpEndpoint> {
+    pub fn serve_http(&self, listeners: Vec<TcpListener>) -> io::Result<HttpEndpoint> {
+        self.serve_requests(listeners, None)
+    }
+
+    /// The same over TLS, which should offer `h2` and `http/1.1` (ALPN). A function is
+    /// told whose certificate its caller has shown.
+    ///
+    /// # Errors
+    /// Where a socket does not know its own address.
+    pub fn serve_https(
+        &self,
+        listeners: Vec<TcpListener>,
+        tls: Acceptor,
+    ) -> io::Result<HttpEndpoint> {
+        self.serve_requests(listeners, Some(tls))
+    }
+
+    fn serve_requests(
+        &self,
+        listeners: Vec<TcpListener>,
+        tls: Option<Acceptor>,
+    ) -> io::Result<HttpEndpoint> {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         for listener in listeners {
             let (http, door) = (Arc::clone(&self.http), Arc::clone(&self.door));
-            self.accept(http::accept(http, door, listener));
+            self.accept(http::accept(http, door, listener, tls.clone()));
         }
         Ok(HttpEndpoint { addresses })
     }

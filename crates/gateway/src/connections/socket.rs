@@ -1,8 +1,8 @@
-//! The socket beneath a connection, as hyper reads and writes it.
+//! The stream beneath a connection, as hyper reads and writes it.
 //!
-//! Owns the notes of progress for the sweeper, and the closing of a connection
-//! whose input was not read whole. Must not know HTTP beyond the first bytes
-//! that tell its versions apart.
+//! Owns the notes of what comes in for the sweeper, and the closing of a connection
+//! whose input was not read whole. Must not know HTTP beyond the first bytes that
+//! tell its versions apart, nor whether there is TLS beneath.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -55,9 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.instead.is_empty() {
-            let wrote = Pin::new(&mut self.stream).poll_write(cx, &self.instead);
-            self.activity.wrote(wrote.is_pending());
-            let count = ready!(wrote)?;
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.instead))?;
             self.instead.drain(..count);
         }
         Poll::Ready(Ok(()))
@@ -111,9 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         if self.is_refusal(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
-        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.activity.wrote(wrote.is_pending());
-        wrote
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -126,9 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         {
             return Poll::Ready(Ok(only.len()));
         }
-        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.activity.wrote(wrote.is_pending());
-        wrote
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,10 +6,10 @@
 //! Must not know what is said on a connection.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::head_copy::HeadCopy;
+use crate::client::Shown;
 use crate::config::GatewayConfig;
 
 /// Stands for "not now" in a time of [`Activity`].
@@ -87,6 +88,8 @@ pub(crate) struct Activity {
     h2: AtomicBool,
     /// Part of a request will never be read by anyone.
     unread: AtomicBool,
+    /// Who is at its other end, if a certificate has shown it.
+    client: OnceLock<Shown>,
 }
 
 /// A connection's entry in the list; dropping it takes it off.
@@ -241,11 +244,47 @@ impl Activity {
             head: Mutex::default(),
             h2: AtomicBool::new(false),
             unread: AtomicBool::new(false),
+            client: OnceLock::new(),
         }
     }
 
     fn now(&self) -> u64 {
         self.clock.load(Ordering::Relaxed)
+    }
+
+    /// The connection is being set up, which has a time of its own, until what is
+    /// returned is dropped.
+    pub(crate) fn setting_up(self: &Arc<Self>) -> CallMark {
+        self.head_since.store(NEVER, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        CallMark(Arc::clone(self))
+    }
+
+    /// The connection is set up, with a client that has shown this.
+    pub(crate) fn set_up(&self, client: Option<Shown>) {
+        if let Some(client) = client {
+            // It is set up once.
+            let _ = self.client.set(client);
+        }
+        self.head_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Who is at its other end, if a certificate has shown it.
+    pub(crate) fn client(&self) -> Option<&Shown> {
+        self.client.get()
+    }
+
+    /// Waits until the connection is told to end, however.
+    pub(crate) async fn told(&self) {
+        poll_fn(|cx| {
+            // In this order: an order that comes in between is not missed.
+            self.waker.lock().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+            match self.order() {
+                Order::Serve => Poll::Pending,
+                Order::Close | Order::CutOff => Poll::Ready(()),
+            }
+        })
+        .await;
     }
 
     /// These bytes came in.

@@ -13,6 +13,7 @@ use ::http::{Method, Version};
 use super::error::Refused;
 use crate::hop;
 
+use crate::client;
 use crate::connections::CALL_ID;
 use crate::connections::watch::Activity;
 use crate::trace::{self, TRACEPARENT, TRACESTATE};
@@ -36,6 +37,8 @@ pub(super) struct Seen {
     hop_by_hop: bool,
     /// Headers that are for the server alone.
     ours: bool,
+    /// Headers that could be taken for what the server says of a client.
+    forged: bool,
     traceparents: usize,
     tracestate: bool,
 }
@@ -52,6 +55,7 @@ pub(super) fn look(headers: &HeaderMap) -> Seen {
         seen.later |= name == ASYNC;
         seen.expect |= name == EXPECT;
         seen.ours |= name == CALL_ID;
+        seen.forged |= client::is_reserved(name.as_str());
         seen.traceparents += usize::from(name == TRACEPARENT);
         seen.tracestate |= name == TRACESTATE;
     }
@@ -100,6 +104,7 @@ pub(super) fn check(
         parts.headers.remove(CALL_ID);
     }
     trace::hand_on(&mut parts.headers, seen.traceparents, seen.tracestate);
+    client::hand_on(&mut parts.headers, seen.forged, activity.client());
     Ok(())
 }
 
