@@ -30,15 +30,15 @@ use crate::request::{Fields, Wanted};
 
 use self::answer::AnswerBody;
 use self::body::BodyReader;
-use self::guard::Hosts;
+use self::guard::{Hosts, Reached};
 use self::refusal::{Format, Refusal};
 use self::routes::Operation;
 use self::v1::logs::LogStream;
 
-pub use self::server::serve;
+pub use self::server::{Entrance, serve};
 
-/// The ports at which functions are called, for the answer to an upload; none
-/// where that protocol is off.
+/// The ports at which functions are called and managed; none where that endpoint is
+/// off.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// Of HTTP.
@@ -51,6 +51,14 @@ pub struct Endpoints {
     pub coaps: Option<u16>,
     /// Of gRPC.
     pub grpc: Option<u16>,
+    /// Of HTTP over TLS.
+    pub https: Option<u16>,
+    /// Of gRPC over TLS.
+    pub grpc_tls: Option<u16>,
+    /// Of management.
+    pub management: Option<u16>,
+    /// Of management over TLS.
+    pub management_tls: Option<u16>,
 }
 
 /// What management shows of the rest of the server.
@@ -73,29 +81,29 @@ struct Api {
 }
 
 impl Api {
-    /// Answers one request that has reached this port.
+    /// Answers one request that has come in there.
     async fn answer(
         &self,
-        port: u16,
+        reached: Reached,
         request: Request<Incoming>,
         stop: server::Stop,
     ) -> Response<AnswerBody> {
         let (head, body) = request.into_parts();
         let format = Format::of(head.uri.path(), &head.headers);
         let mut body = BodyReader::new(&head, body, self.manager.config(), stop.clone());
-        let outcome = self.carry_out(port, &head, &mut body, stop).await;
+        let outcome = self.carry_out(reached, &head, &mut body, stop).await;
         body.leave();
         outcome.unwrap_or_else(|refusal| refusal.into_response(format))
     }
 
     async fn carry_out(
         &self,
-        port: u16,
+        reached: Reached,
         head: &http::request::Parts,
         body: &mut BodyReader,
         stop: server::Stop,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let host = self.hosts.check(head, port)?;
+        let host = self.hosts.check(head, reached)?;
         let asked = routes::find(head.uri.path(), &head.method)?;
         match asked.operation {
             Operation::Upload => self.upload(&host, body).await,
@@ -109,7 +117,7 @@ impl Api {
             Operation::Logs => self.logs(head.uri.query().unwrap_or_default(), stop),
             Operation::Index => self.index(head),
             Operation::Description => self.description(head),
-            Operation::Server => self.server(port, head),
+            Operation::Server => self.server(head),
             Operation::ListFunctions => self.list_functions(&host, head).await,
             Operation::DeleteFunctions => self.delete_functions(head).await,
             Operation::GetFunction => self.get_function(&host, asked.variable, head).await,
@@ -203,7 +211,13 @@ impl Endpoints {
 
     /// All of them.
     fn by_scheme(self, host: &str, name: &str) -> impl Iterator<Item = (&'static str, String)> {
-        let more = urls([("coap+tcp", self.coap_tcp), ("coaps", self.coaps)], host, name);
+        let more = [
+            ("coap+tcp", self.coap_tcp),
+            ("coaps", self.coaps),
+            ("https", self.https),
+            ("grpcs", self.grpc_tls),
+        ];
+        let more = urls(more, host, name);
         self.by_protocol(host, name).chain(more)
     }
 }

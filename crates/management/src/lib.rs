@@ -23,6 +23,6 @@ mod shown;
 mod spool;
 mod upload_body;
 
-pub use api::{Endpoints, Surroundings, serve};
+pub use api::{Endpoints, Entrance, Surroundings, serve};
 pub use config::{ArchiveLimits, ManagementConfig};
 pub use manager::Manager;

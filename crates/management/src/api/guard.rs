@@ -18,6 +18,27 @@ pub(super) struct Hosts {
     names: Vec<String>,
 }
 
+/// Where a request has come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// The port.
+    pub(super) port: u16,
+    /// Whether TLS is spoken there.
+    pub(super) tls: bool,
+}
+
+impl Reached {
+    /// How the origin of a page begins that was fetched there.
+    fn scheme(self) -> &'static str {
+        if self.tls { "https://" } else { "http://" }
+    }
+
+    /// The port that is meant where none is named.
+    fn usual_port(self) -> u16 {
+        if self.tls { 443 } else { 80 }
+    }
+}
+
 /// Why a request is not looked at.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum GuardError {
@@ -56,28 +77,28 @@ impl Hosts {
     }
 
     /// The host that the request is for, without its port, if it may be answered.
-    pub(super) fn check(&self, head: &Parts, port: u16) -> Result<String, GuardError> {
+    pub(super) fn check(&self, head: &Parts, reached: Reached) -> Result<String, GuardError> {
         let mut hosts = head.headers.get_all(HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
             return Err(GuardError::NoHost);
         };
         let text = host.to_str().map_err(|_| GuardError::NoHost)?;
-        let (host, host_port) = self.known(text)?;
+        let (host, host_port) = self.known(text, reached)?;
         if let Some(authority) = head.uri.authority() {
             // An absolute target overrides Host, RFC 9112 section 3.2.2.
-            self.known(authority.as_str())?;
+            self.known(authority.as_str(), reached)?;
         }
         for origin in head.headers.get_all(ORIGIN) {
             let origin = origin.to_str().unwrap_or("(not ASCII)");
-            if !is_own_origin(origin, host, host_port, port) {
+            if !is_own_origin(origin, host, host_port, reached) {
                 return Err(GuardError::ForeignOrigin { origin: origin.to_owned() });
             }
         }
         Ok(host.to_owned())
     }
 
-    fn known<'a>(&self, text: &'a str) -> Result<(&'a str, u16), GuardError> {
-        let (host, port) = split_port(text).ok_or(GuardError::NoHost)?;
+    fn known<'a>(&self, text: &'a str, reached: Reached) -> Result<(&'a str, u16), GuardError> {
+        let (host, port) = split_port(text, reached.usual_port()).ok_or(GuardError::NoHost)?;
         if is_address(host) || self.names.iter().any(|name| name.eq_ignore_ascii_case(host)) {
             return Ok((host, port));
         }
@@ -85,22 +106,25 @@ impl Hosts {
     }
 }
 
-/// Only a page that this server itself has served is no stranger's: same host,
-/// same port as the request, and that port is ours.
-fn is_own_origin(origin: &str, host: &str, host_port: u16, port: u16) -> bool {
-    let own = origin.strip_prefix("http://").and_then(split_port);
+/// Only a page that this server itself has served is no stranger's: same scheme, same
+/// host, same port as the request, and that port is ours.
+fn is_own_origin(origin: &str, host: &str, host_port: u16, reached: Reached) -> bool {
+    let port = reached.port;
+    let own = origin
+        .strip_prefix(reached.scheme())
+        .and_then(|rest| split_port(rest, reached.usual_port()));
     host_port == port && own.is_some_and(|(name, at)| name.eq_ignore_ascii_case(host) && at == port)
 }
 
-/// Takes `HOST[:PORT]` apart; without a port it is HTTP's.
-fn split_port(text: &str) -> Option<(&str, u16)> {
+/// Takes `HOST[:PORT]` apart; without a port it is the scheme's usual one.
+fn split_port(text: &str, usual: u16) -> Option<(&str, u16)> {
     let (host, port) = match text.find(']') {
         Some(end) if text.starts_with('[') => text.split_at(end + 1),
         Some(_) => return None,
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
     let port = match port {
-        "" | ":" => 80,
+        "" | ":" => usual,
         _ => port.strip_prefix(':')?.parse().ok()?,
     };
     (!host.is_empty()).then_some((host, port))
@@ -119,14 +143,25 @@ mod tests {
 
     use super::*;
 
+    const PLAIN: Reached = Reached { port: 8080, tls: false };
+
     fn check(target: &str, headers: &[(&str, &str)], expected: Result<&str, &str>) {
+        check_at(PLAIN, target, headers, expected);
+    }
+
+    fn check_at(
+        reached: Reached,
+        target: &str,
+        headers: &[(&str, &str)],
+        expected: Result<&str, &str>,
+    ) {
         let hosts = Hosts { names: vec!["localhost".into(), "pi".into(), "gw.example".into()] };
         let mut request = Request::post(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        match (hosts.check(&head, 8080), expected) {
+        match (hosts.check(&head, reached), expected) {
             (Ok(host), Ok(expected)) => assert_eq!(host, expected, "{headers:?}"),
             (Err(error), Err(part)) => {
                 assert!(error.to_string().contains(part), "{headers:?}: {error}");
@@ -185,5 +220,24 @@ mod tests {
         check("/", &origin("evil.example:8080", "http://evil.example:8080"), Err("anybody's name"));
         let two = [("host", "pi:8080"), ("origin", "http://pi:8080"), ("origin", "null")];
         check("/", &two, Err("web page from"));
+    }
+
+    #[test]
+    fn over_tls_own_origins_are_those_of_https() {
+        let origin = |host, origin| [("host", host), ("origin", origin)];
+        let secured = |port| Reached { port, tls: true };
+        let ok = |at, host, from| check_at(secured(at), "/", &origin(host, from), Ok("pi"));
+        ok(8443, "pi:8443", "https://pi:8443");
+        ok(443, "pi", "https://pi");
+        ok(443, "pi:443", "https://PI");
+        let foreign = |at, host, from| {
+            check_at(secured(at), "/", &origin(host, from), Err("web page from"));
+        };
+        foreign(8443, "pi:8443", "http://pi:8443");
+        foreign(8443, "pi:8443", "https://pi");
+        foreign(8443, "pi", "https://pi");
+        foreign(443, "pi", "https://pi:80");
+        foreign(443, "pi:80", "https://pi");
+        foreign(443, "pi", "http://pi");
     }
 }

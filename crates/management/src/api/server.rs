@@ -1,4 +1,5 @@
-//! Connections: accepted within a bound, each given its time, all ended at stop.
+//! Connections: accepted within a bound, with TLS where it is asked for, each given its
+//! time, all ended at stop.
 //!
 //! Owns sockets and their patience. Must not know what a request says.
 
@@ -14,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tinyfaas_model::Moment;
+use tinyfaas_tls::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -21,13 +23,22 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use crate::manager::Manager;
 
-use super::guard::Hosts;
+use super::guard::{Hosts, Reached};
 use super::{Api, Surroundings};
 
 /// How long accepting pauses when the system refuses: it is out of files, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often that is told while it lasts.
 const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// One socket at which management is reached.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Where connections come in.
+    pub listener: TcpListener,
+    /// TLS, where it is spoken there; it should offer `http/1.1` (ALPN).
+    pub tls: Option<Acceptor>,
+}
 
 /// Learns that the server stops.
 #[derive(Clone)]
@@ -41,11 +52,11 @@ impl Stop {
     }
 }
 
-/// Serves the management API on these listeners until `shutdown` is done. Then
+/// Serves the management API at these entrances until `shutdown` is done. Then
 /// deploys under way are given up, requests that are being answered get a little
 /// time, and all connections are closed when this returns.
 pub async fn serve(
-    listeners: Vec<TcpListener>,
+    entrances: Vec<Entrance>,
     manager: Arc<Manager>,
     surroundings: Surroundings,
     shutdown: impl Future<Output = ()>,
@@ -55,9 +66,9 @@ pub async fn serve(
     let started = Moment { wall: SystemTime::now(), steady: Instant::now() };
     let api = Arc::new(Api { manager: Arc::clone(&manager), surroundings, hosts, started });
     let stop = watch::Sender::new(false);
-    for listener in listeners {
+    for entrance in entrances {
         let (api, places, stop) = (Arc::clone(&api), Arc::clone(&places), Stop(stop.subscribe()));
-        tokio::spawn(accept(listener, api, places, stop));
+        tokio::spawn(accept(entrance, api, places, stop));
     }
     shutdown.await;
     manager.stop_deploys();
@@ -65,7 +76,8 @@ pub async fn serve(
     stop.closed().await;
 }
 
-async fn accept(listener: TcpListener, api: Arc<Api>, places: Arc<Semaphore>, mut stop: Stop) {
+async fn accept(entrance: Entrance, api: Arc<Api>, places: Arc<Semaphore>, mut stop: Stop) {
+    let Entrance { listener, tls } = entrance;
     let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
@@ -74,7 +86,8 @@ async fn accept(listener: TcpListener, api: Arc<Api>, places: Arc<Semaphore>, mu
         };
         match accepted {
             Ok((stream, place)) => {
-                tokio::spawn(serve_connection(stream, Arc::clone(&api), place, stop.clone()));
+                let (api, stop) = (Arc::clone(&api), stop.clone());
+                tokio::spawn(welcome(stream, tls.clone(), api, place, stop));
             }
             Err(error) => {
                 if told.is_none_or(|at| at.elapsed() > ACCEPT_TOLD_EVERY) {
@@ -97,26 +110,51 @@ async fn accept_one(
     Ok((stream, place))
 }
 
-async fn serve_connection(
+/// Serves a connection, after its handshake where there is TLS.
+async fn welcome(
     stream: TcpStream,
+    tls: Option<Acceptor>,
     api: Arc<Api>,
     place: OwnedSemaphorePermit,
     mut stop: Stop,
 ) {
     let Ok(reached) = stream.local_addr() else { return };
+    let reached = Reached { port: reached.port(), tls: tls.is_some() };
+    let stream = Patient::new(stream, api.manager.config().idle_timeout);
+    match tls {
+        None => serve_connection(stream, reached, api, stop).await,
+        Some(tls) => {
+            // Else what comes after the handshake may wait for its acknowledgement.
+            let _ = stream.stream.set_nodelay(true);
+            let done = tokio::select! {
+                () = stop.stopped() => return,
+                done = tls.accept(stream) => done,
+            };
+            match done {
+                Ok(stream) => serve_connection(stream, reached, api, stop).await,
+                // The client was told; that it failed is mostly its own affair.
+                Err(error) => tracing::debug!("no TLS with a client of management: {error}"),
+            }
+        }
+    }
+    drop(place);
+}
+
+async fn serve_connection<S>(stream: S, reached: Reached, api: Arc<Api>, mut stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let config = api.manager.config();
-    let (header_timeout, idle_timeout) = (config.header_timeout, config.idle_timeout);
-    let stop_grace = config.stop_grace;
+    let (header_timeout, stop_grace) = (config.header_timeout, config.stop_grace);
     let told = stop.clone();
     let service = service_fn(move |request| {
         let (api, told) = (Arc::clone(&api), told.clone());
-        async move { Ok::<_, Infallible>(api.answer(reached.port(), request, told).await) }
+        async move { Ok::<_, Infallible>(api.answer(reached, request, told).await) }
     });
-    let io = TokioIo::new(Patient::new(stream, idle_timeout));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        .serve_connection(io, service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     // How a connection ends is its client's business.
     tokio::select! {
@@ -126,7 +164,6 @@ async fn serve_connection(
             let _ = timeout(stop_grace, connection).await;
         }
     }
-    drop(place);
 }
 
 /// A stream that fails when its peer takes nothing for too long.

@@ -88,13 +88,19 @@ impl World {
             http: Some(8000),
             coap: Some(5683),
             coaps: Some(5684),
+            management: Some(port),
             ..Endpoints::default()
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { drop(stopped.await) };
         let calls = FakeCalls::new();
         let surroundings = Surroundings { endpoints, calls: calls.clone(), gateway: None };
-        let served = tokio::spawn(serve(vec![listener], manager.clone(), surroundings, shutdown));
+        let served = tokio::spawn(serve(
+            vec![Entrance { listener, tls: None }],
+            manager.clone(),
+            surroundings,
+            shutdown,
+        ));
         Self { dir, port, backend, manager, routes, calls, stop, served }
     }
 

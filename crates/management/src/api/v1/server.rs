@@ -44,11 +44,7 @@ impl Api {
         Ok(answer::json_text(openapi::DOCUMENT))
     }
 
-    pub(in crate::api) fn server(
-        &self,
-        port: u16,
-        head: &Parts,
-    ) -> Result<Response<AnswerBody>, Refusal> {
+    pub(in crate::api) fn server(&self, head: &Parts) -> Result<Response<AnswerBody>, Refusal> {
         Query::parse(head.uri.query(), &[])?;
         Ok(answer::json(&Server {
             version: VERSION,
@@ -56,7 +52,7 @@ impl Api {
             uptime_seconds: self.started.steady.elapsed().as_secs_f64(),
             backend: self.manager.backend_name(),
             runtimes: self.manager.runtimes().into_iter().map(Runtime::of).collect(),
-            endpoints: Ports::of(self.surroundings.endpoints, port),
+            endpoints: Ports::of(self.surroundings.endpoints),
             load: self.surroundings.gateway.as_ref().map(|gateway| ServerLoad::of(gateway.load())),
             limits: ServerLimits::of(self.manager.config()),
         }))
@@ -102,9 +98,19 @@ impl Runtime {
 }
 
 impl Ports {
-    const fn of(endpoints: Endpoints, management: u16) -> Self {
-        let Endpoints { http, coap, coap_tcp, coaps, grpc } = endpoints;
-        Self { http, coap, coap_tcp, coaps, grpc, management }
+    const fn of(endpoints: Endpoints) -> Self {
+        let Endpoints {
+            http,
+            https,
+            coap,
+            coap_tcp,
+            coaps,
+            grpc,
+            grpc_tls,
+            management,
+            management_tls,
+        } = endpoints;
+        Self { http, https, coap, coap_tcp, coaps, grpc, grpc_tls, management, management_tls }
     }
 }
 

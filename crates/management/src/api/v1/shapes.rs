@@ -63,6 +63,8 @@ pub(in crate::api) struct Runtime {
 pub(in crate::api) struct Ports {
     /// Of calls over HTTP.
     pub(super) http: Option<u16>,
+    /// Of calls over HTTP with TLS.
+    pub(super) https: Option<u16>,
     /// Of calls over CoAP.
     pub(super) coap: Option<u16>,
     /// Of calls over CoAP over TCP.
@@ -71,8 +73,12 @@ pub(in crate::api) struct Ports {
     pub(super) coaps: Option<u16>,
     /// Of calls over gRPC.
     pub(super) grpc: Option<u16>,
-    /// Of management: the one that was asked.
-    pub(super) management: u16,
+    /// Of calls over gRPC with TLS.
+    pub(super) grpc_tls: Option<u16>,
+    /// Of management.
+    pub(super) management: Option<u16>,
+    /// Of management over TLS.
+    pub(super) management_tls: Option<u16>,
 }
 
 /// How busy the gateway is.
