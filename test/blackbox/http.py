@@ -32,18 +32,21 @@ class Answer:
 
 def host_and_port(url):
     parts = urllib.parse.urlsplit(url)
-    return parts.hostname, parts.port or 80
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def connect(url, timeout=60):
-    """A connection of http.client's to the server of this URL."""
+def connect(url, timeout=60, context=None):
+    """A connection of http.client's to the server of this URL, over TLS as `context`
+    (of ssl) has it."""
+    if context:
+        return http.client.HTTPSConnection(*host_and_port(url), timeout=timeout, context=context)
     return http.client.HTTPConnection(*host_and_port(url), timeout=timeout)
 
 
-def request(url, method="GET", body=None, headers=(), timeout=60):
+def request(url, method="GET", body=None, headers=(), timeout=60, context=None):
     """One request on a connection of its own. `headers` is a dict or pairs; one
     without a value (None) is left out."""
-    connection = connect(url, timeout)
+    connection = connect(url, timeout, context)
     try:
         return exchange(connection, url, method, body, headers)
     finally:

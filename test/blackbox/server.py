@@ -18,7 +18,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What stays in a data directory when its server has stopped.
-KEPT = {"lock", "id", "cache"}
+KEPT = {"lock", "id", "cache", "tls"}
 # All output of all servers.
 OUTPUT = REPOSITORY / "tf_test.out"
 READY_S = 30
@@ -178,6 +178,14 @@ class Server:
     @property
     def http(self):
         return f"http://127.0.0.1:{self.ports['http']}"
+
+    @property
+    def https(self):
+        return f"https://127.0.0.1:{self.ports['https']}"
+
+    @property
+    def management_tls(self):
+        return f"https://127.0.0.1:{self.ports['management_tls']}"
 
     @property
     def coap(self):

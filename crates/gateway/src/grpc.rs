@@ -25,6 +25,7 @@ use futures_util::FutureExt;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tinyfaas_model::{Body, CallId};
+use tinyfaas_tls::Acceptor;
 use tokio::net::TcpListener;
 
 pub(crate) use self::about::About;
@@ -52,12 +53,17 @@ pub(crate) struct Grpc {
     pub(crate) about: About,
 }
 
-/// Accepts connections until it is aborted.
-pub(crate) async fn accept(grpc: Arc<Grpc>, door: Arc<Door>, listener: TcpListener) {
+/// Accepts connections until it is aborted, with TLS where `tls` is given.
+pub(crate) async fn accept(
+    grpc: Arc<Grpc>,
+    door: Arc<Door>,
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+) {
     let answer = move |activity: Arc<Activity>, mark, request| {
         answer(Arc::clone(&grpc), activity, mark, request)
     };
-    connections::accept(door, listener, answer).await;
+    connections::accept(door, listener, tls, answer).await;
 }
 
 /// Why a request is none of gRPC.

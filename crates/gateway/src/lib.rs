@@ -171,9 +171,19 @@ impl Gateway {
 
     /// Serves gRPC on these sockets, within the runtime that this is called in.
     pub fn serve_grpc(&self, listeners: Vec<TcpListener>) {
+        self.serve_messages(listeners, None);
+    }
+
+    /// The same over TLS, which should offer `h2` and `http/1.1` (ALPN; the latter is
+    /// for browsers). A function is told whose certificate its caller has shown.
+    pub fn serve_grpc_tls(&self, listeners: Vec<TcpListener>, tls: Acceptor) {
+        self.serve_messages(listeners, Some(tls));
+    }
+
+    fn serve_messages(&self, listeners: Vec<TcpListener>, tls: Option<Acceptor>) {
         for listener in listeners {
             let (grpc, door) = (Arc::clone(&self.grpc), Arc::clone(&self.door));
-            self.accept(grpc::accept(grpc, door, listener));
+            self.accept(grpc::accept(grpc, door, listener, tls.clone()));
         }
     }
 

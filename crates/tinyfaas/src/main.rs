@@ -28,6 +28,7 @@ mod rooms;
 mod serve;
 mod summary;
 mod terminal;
+mod tls;
 mod user;
 
 use std::env;

@@ -9,6 +9,7 @@ use tinyfaas_gateway::{CoapConfig, GatewayConfig, GrpcConfig};
 use tinyfaas_handlers::process::ProcessConfig;
 use tinyfaas_management::{ArchiveLimits, ManagementConfig};
 use tinyfaas_model::Limits;
+use tinyfaas_tls::TlsConfig;
 
 use crate::config::Config;
 
@@ -70,9 +71,8 @@ fn grpc(config: &Config) -> GrpcConfig {
 
 /// Management's share.
 pub(crate) fn management(config: &Config, data_dir: &Path) -> ManagementConfig {
-    let hosts = config.text("management-hosts").split(',').map(str::trim);
     ManagementConfig {
-        allowed_hosts: hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect(),
+        allowed_hosts: hosts(config),
         uploads_max: config.count("uploads-max"),
         threads_max: config.count("threads-max"),
         archive: ArchiveLimits {
@@ -101,6 +101,22 @@ pub(crate) fn management(config: &Config, data_dir: &Path) -> ManagementConfig {
             build_timeout: config.duration("build-timeout-max"),
         },
         ..ManagementConfig::new(data_dir.join("spool"), data_dir.join("logs"))
+    }
+}
+
+/// Names of this server beside those of its machine.
+pub(crate) fn hosts(config: &Config) -> Vec<String> {
+    let hosts = config.text("management-hosts").split(',').map(str::trim);
+    hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect()
+}
+
+/// What TLS has.
+pub(crate) fn tls(config: &Config) -> TlsConfig {
+    let managed = config.endpoint("management-tls").port.is_some();
+    TlsConfig {
+        handshake_timeout: config.duration("tls-handshake-timeout"),
+        expected_names: if managed { hosts(config) } else { Vec::new() },
+        ..TlsConfig::default()
     }
 }
 

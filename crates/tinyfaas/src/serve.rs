@@ -14,7 +14,7 @@ use tinyfaas_gateway::{CoapSockets, Gateway, PskKeys};
 use tinyfaas_handlers::process::ProcessBackend;
 use tinyfaas_handlers::process::leftovers::kill_leftovers;
 use tinyfaas_handlers::process::spawner::{Instance, Spawner, SpawnerProcess};
-use tinyfaas_management::{Endpoints, Manager, Surroundings};
+use tinyfaas_management::{Endpoints, Entrance, Manager, Surroundings};
 use tinyfaas_model::{Backend, RoutesWriter};
 use tokio::net::TcpListener;
 use tokio::runtime;
@@ -28,6 +28,7 @@ use crate::listen::{self, Bound};
 use crate::notify::Manager as ServiceManager;
 use crate::open_files::OpenFiles;
 use crate::summary::Start;
+use crate::tls::{self, Secured};
 use crate::user::{self, OwnUser};
 use crate::{logging, rooms, summary, variable};
 
@@ -42,7 +43,10 @@ struct Sockets {
     coap: (Endpoint, Option<Bound>),
     coap_tcp: (Endpoint, Option<Bound>),
     coaps: (Endpoint, Option<Bound>),
+    https: (Endpoint, Option<Bound>),
+    management_tls: (Endpoint, Option<Bound>),
     grpc: (Endpoint, Option<Bound>),
+    grpc_tls: (Endpoint, Option<Bound>),
 }
 
 /// What root may be needed for, done before the server gives root up.
@@ -54,6 +58,7 @@ struct Prepared {
     who: String,
     open_files: OpenFiles,
     keys: PskKeys,
+    secured: Option<Secured>,
 }
 
 impl Sockets {
@@ -64,14 +69,26 @@ impl Sockets {
             coap: bind(config.endpoint("coap"))?,
             coap_tcp: bind(config.endpoint("coap-tcp"))?,
             coaps: bind(config.endpoint("coaps"))?,
+            https: bind(config.endpoint("https"))?,
+            management_tls: bind(config.endpoint("management-tls"))?,
             grpc: bind(config.endpoint("grpc"))?,
+            grpc_tls: bind(config.endpoint("grpc-tls"))?,
         })
     }
 
     /// Each endpoint with what became of it.
-    fn pairs(&self) -> [summary::Outcome<'_>; 6] {
-        let Self { management, http, coap, coap_tcp, coaps, grpc } = self;
-        let all = [management, http, coap, coap_tcp, coaps, grpc];
+    fn pairs(&self) -> [summary::Outcome<'_>; 9] {
+        let all = [
+            &self.management,
+            &self.management_tls,
+            &self.http,
+            &self.https,
+            &self.coap,
+            &self.coap_tcp,
+            &self.coaps,
+            &self.grpc,
+            &self.grpc_tls,
+        ];
         all.map(|(endpoint, bound)| (endpoint, bound.as_ref()))
     }
 
@@ -84,7 +101,24 @@ impl Sockets {
             coap_tcp: port(&self.coap_tcp.1),
             coaps: port(&self.coaps.1),
             grpc: port(&self.grpc.1),
+            https: port(&self.https.1),
+            grpc_tls: port(&self.grpc_tls.1),
+            management: port(&self.management.1),
+            management_tls: port(&self.management_tls.1),
         }
+    }
+
+    /// Where management is served.
+    fn take_management(&mut self, secured: Option<&Secured>) -> io::Result<Vec<Entrance>> {
+        let plain = listeners(&mut self.management.1)?;
+        let over_tls = listeners(&mut self.management_tls.1)?;
+        let tls = secured.map(Secured::for_management);
+        let entrance = |listener, tls| Entrance { listener, tls };
+        Ok(plain
+            .into_iter()
+            .map(|listener| entrance(listener, None))
+            .chain(over_tls.into_iter().map(|listener| entrance(listener, tls.clone())))
+            .collect())
     }
 
     /// What CoAP is served on.
@@ -113,7 +147,7 @@ pub(crate) fn serve(config: &Config, keys: Keys) -> anyhow::Result<()> {
     for (name, meant) in misspelt(names) {
         tracing::warn!("{name} is no setting of this server; is {meant} meant?");
     }
-    for warning in &keys.warnings {
+    for warning in keys.warnings.iter().chain(&tls::warnings(config)) {
         tracing::warn!("{warning}");
     }
     let (data_dir, prepared) = prepare(config, keys.keys)?;
@@ -137,6 +171,7 @@ fn prepare(config: &Config, keys: PskKeys) -> anyhow::Result<(DataDir, Prepared)
     let user = user::wanted(config.text("user"))?;
     let data_dir = DataDir::open(&path, user.as_ref())?;
     let sockets = Sockets::bind(config)?;
+    let opening = tls::Opening::begin(config)?;
     let instance =
         Instance { id: data_dir.id().to_owned(), data_dir: data_dir.path().to_path_buf() };
     let killed = kill_leftovers(&instance).context("ending an earlier run's processes")?;
@@ -152,8 +187,10 @@ fn prepare(config: &Config, keys: PskKeys) -> anyhow::Result<(DataDir, Prepared)
     if let Some(user) = &user {
         user.become_it()?;
     }
+    let secured = opening.map(|opening| opening.finish(config, data_dir.path())).transpose()?;
     let who = summary::who(user.as_ref());
-    Ok((data_dir, Prepared { sockets, spawner, service_manager, who, open_files, keys }))
+    let prepared = Prepared { sockets, spawner, service_manager, who, open_files, keys, secured };
+    Ok((data_dir, prepared))
 }
 
 /// With root's rights where the server will give them up.
@@ -176,7 +213,8 @@ fn listeners(bound: &mut Option<Bound>) -> io::Result<Vec<TcpListener>> {
 }
 
 async fn run(config: &Config, data_dir: &DataDir, prepared: Prepared) -> anyhow::Result<()> {
-    let Prepared { mut sockets, spawner, service_manager, who, open_files, keys } = prepared;
+    let Prepared { mut sockets, spawner, service_manager, who, open_files, keys, secured } =
+        prepared;
     let mut signals = Signals::listen().context("cannot watch for signals")?;
     let spawner = Spawner::connect(spawner);
     let (mut for_gateway, mut for_management, mut for_process) = (
@@ -196,19 +234,29 @@ async fn run(config: &Config, data_dir: &DataDir, prepared: Prepared) -> anyhow:
     let (writer, routes) = RoutesWriter::new();
     let gateway = Gateway::new(for_gateway, routes);
     let manager = Manager::new(for_management, Arc::clone(&backend) as Arc<dyn Backend>, writer);
-    gateway.serve_http(listeners(&mut sockets.http.1)?).context("cannot serve HTTP")?;
-    gateway.serve_grpc(listeners(&mut sockets.grpc.1)?);
     let identities = keys.len();
-    gateway.serve_coap(sockets.take_coap(), keys).context("cannot serve CoAP")?;
+    serve_calls(&gateway, &mut sockets, keys, secured.as_ref())?;
     let (stop, stopping) = oneshot::channel::<()>();
     let endpoints = sockets.endpoints();
     let management = tokio::spawn(tinyfaas_management::serve(
-        listeners(&mut sockets.management.1)?,
+        sockets.take_management(secured.as_ref())?,
         Arc::clone(&manager),
         Surroundings { endpoints, calls: gateway.calls(), gateway: Some(gateway.status()) },
         async { drop(stopping.await) },
     ));
-    announce(config, data_dir, &sockets, backend.as_ref(), &who, identities)?;
+    if let Some(secured) = &secured {
+        tokio::spawn(secured.keep_fresh());
+    }
+    let start = Start {
+        data_dir,
+        config_file: config.file(),
+        who: &who,
+        endpoints: &sockets.pairs(),
+        identities,
+        secured: secured.as_ref(),
+        runtimes: &backend.runtimes(),
+    };
+    announce(&start)?;
     service_manager.ready(&summary::status(&sockets.pairs()));
 
     let outcome = tokio::select! {
@@ -237,33 +285,33 @@ async fn run(config: &Config, data_dir: &DataDir, prepared: Prepared) -> anyhow:
     outcome
 }
 
-fn announce(
-    config: &Config,
-    data_dir: &DataDir,
-    sockets: &Sockets,
-    backend: &dyn Backend,
-    who: &str,
-    identities: usize,
+/// Begins to take calls, over every protocol that is on.
+fn serve_calls(
+    gateway: &Gateway,
+    sockets: &mut Sockets,
+    keys: PskKeys,
+    secured: Option<&Secured>,
 ) -> anyhow::Result<()> {
-    let management = &sockets.management;
-    let endpoints = sockets.pairs();
-    let ports = summary::ports(&endpoints);
+    gateway.serve_http(listeners(&mut sockets.http.1)?).context("cannot serve HTTP")?;
+    gateway.serve_grpc(listeners(&mut sockets.grpc.1)?);
+    if let Some(secured) = secured {
+        let https = listeners(&mut sockets.https.1)?;
+        gateway.serve_https(https, secured.for_calls()).context("cannot serve HTTPS")?;
+        gateway.serve_grpc_tls(listeners(&mut sockets.grpc_tls.1)?, secured.for_calls());
+    }
+    gateway.serve_coap(sockets.take_coap(), keys).context("cannot serve CoAP")
+}
+
+/// Tells where the server is reached, in `ports.json` and to whoever listens.
+fn announce(start: &Start<'_>) -> anyhow::Result<()> {
+    let data_dir = start.data_dir;
     data_dir
-        .write_ports(&ports)
+        .write_ports(&summary::ports(start.endpoints))
         .with_context(|| format!("cannot write {}/ports.json", data_dir.path().display()))?;
-    if let Some(warning) =
-        management.1.as_ref().and_then(|_| summary::open_management(&management.0))
-    {
+    for warning in summary::open_management(start) {
         tracing::warn!("{warning}");
     }
-    let mut lines = summary::lines(&Start {
-        data_dir,
-        config_file: config.file(),
-        who,
-        endpoints: &endpoints,
-        identities,
-        runtimes: &backend.runtimes(),
-    });
+    let mut lines = summary::lines(start);
     lines.push("ready\n".to_owned());
     // Nobody may be listening (`tinyfaas | head -1`): the server goes on.
     drop(io::stdout().write_all(lines.join("\n").as_bytes()));

@@ -86,7 +86,7 @@ class OwnUser(OwnServerCase):
 
     def test_server_and_functions_run_as_the_user(self):
         server = self.start_as_user()
-        self.assertIn(f"user        {NAME}", server.output())
+        self.assertRegex(server.output(), rf"\n  user +{NAME}:")
         self.assertEqual(status(server.pid, "Uid"), [str(NOBODY)] * 4)
         self.assertEqual(status(server.pid, "Gid"), [str(NOBODY)] * 4)
         for field in ("CapPrm", "CapEff", "CapAmb"):

@@ -19,6 +19,7 @@ use tonic::Status;
 
 use super::Grpc;
 use super::error::{CallError, Refused, ReplyError};
+use crate::client;
 use crate::config::GatewayConfig;
 use crate::connections::watch::Activity;
 use crate::dispatch::{deadline, now};
@@ -103,7 +104,10 @@ impl Call {
 
     /// The call as dispatch takes it, with its tally; it has asked for its place now.
     pub(super) fn begin(&self, route: Arc<Route>, asked: Asked) -> (Tally, Invocation, Duration) {
-        let Asked { method, target, headers, body } = asked;
+        let Asked { method, target, mut headers, body } = asked;
+        // Whether they came as metadata or within a message.
+        let forged = headers.keys().any(|name| client::is_reserved(name.as_str()));
+        client::hand_on(&mut headers, forged, self.activity.client());
         let after = self.patience(&route);
         let at = deadline(self.arrived, after);
         let mut tally = Tally::new(route, self.arrived);

@@ -5,6 +5,7 @@
 use ::http::HeaderMap;
 use ::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 
+use crate::client;
 use crate::connections::CALL_ID;
 use crate::hop;
 use crate::trace::{self, TRACEPARENT, TRACESTATE};
@@ -19,7 +20,7 @@ pub(super) fn is_ours(name: &HeaderName) -> bool {
         || name == CALL_ID
         // Of the message and not of what is in it.
         || name == CONTENT_LENGTH
-        || name.as_str().starts_with("x-tinyfaas-client-")
+        || client::is_reserved(name.as_str())
 }
 
 /// Whether this is what gRPC itself has to say.

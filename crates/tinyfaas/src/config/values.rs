@@ -45,6 +45,10 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// A file that is there, or none.
     File,
+    /// An address that begins with `https://`.
+    HttpsUrl,
+    /// E-mail addresses, separated by commas, or none.
+    Emails,
     /// Pre-shared keys, a list: secret, so that no message holds the text.
     Keys,
 }
@@ -136,6 +140,8 @@ impl Kind {
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(words) => Err(format!("use one of: {}", words.join(", "))),
             Self::File => file(text).map(Value::Text),
+            Self::HttpsUrl => https_url(text).map(Value::Text),
+            Self::Emails => emails(text).map(Value::Text),
             Self::Keys => keys(text).map(Value::Secret),
         }
     }
@@ -200,6 +206,27 @@ fn file(text: &str) -> Result<String, String> {
         // A pipe, say, could keep the start waiting for ever.
         Ok(found) if !found.is_file() => Err("it is not an ordinary file".to_owned()),
         Ok(_) => Ok(text.to_owned()),
+    }
+}
+
+fn https_url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").unwrap_or_default();
+    let is_host = rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
+    if !is_host || !rest.chars().all(|c| c.is_ascii_graphic()) {
+        return Err("not the address of a server with TLS; write https://HOST/PATH".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn emails(text: &str) -> Result<String, String> {
+    let is_email = |part: &str| {
+        let (name, host) = part.split_once('@').unwrap_or_default();
+        !name.is_empty() && !host.is_empty() && part.chars().all(|c| c.is_ascii_graphic())
+    };
+    let mut parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    match parts.find(|part| !is_email(part)) {
+        Some(wrong) => Err(format!("{wrong:?} is no e-mail address; write NAME@HOST")),
+        None => Ok(text.to_owned()),
     }
 }
 
@@ -304,6 +331,25 @@ mod tests {
         check(Kind::BytesBetween(512, 1024), "1025", None);
         check(Kind::PortIfWanted, "", Some(Value::Unset));
         check(Kind::PortIfWanted, "-1", Some(Value::Port(None)));
+    }
+
+    #[test]
+    fn addresses_of_authorities_and_people() {
+        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        for good in ["https://ca.example/dir", "https://127.0.0.1:14000/dir", "https://[::1]/d"] {
+            check(Kind::HttpsUrl, good, text(good));
+        }
+        for bad in
+            ["", "ca.example", "http://ca.example/dir", "https://", "https:///x", "https://a b"]
+        {
+            check(Kind::HttpsUrl, bad, None);
+        }
+        for good in ["", "ada@gw.example", "ada@a, bob@b"] {
+            check(Kind::Emails, good, text(good));
+        }
+        for bad in ["ada", "@a", "ada@", "a b@c", "mailto ada@a"] {
+            check(Kind::Emails, bad, None);
+        }
     }
 
     #[test]

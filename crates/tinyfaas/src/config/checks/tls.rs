@@ -14,6 +14,11 @@ impl Given<'_> {
         !matches!(self.values.get(name), Some(Value::Text(text)) if text.is_empty())
     }
 
+    /// Whether a text is given, and right by itself.
+    fn names(self, name: &str) -> bool {
+        matches!(self.values.get(name), Some(Value::Text(text)) if !text.is_empty())
+    }
+
     /// Whether a text is one of its words, and which.
     fn is(self, name: &str, word: &str) -> bool {
         matches!(self.values.get(name), Some(Value::Text(text)) if text == word)
@@ -49,15 +54,24 @@ pub(super) fn mistakes(given: Given<'_>) -> Vec<String> {
 
 /// None where one is needed, or more than one.
 fn source(given: Given<'_>) -> Option<String> {
-    let is_given = |name: &str| match name {
-        TLS_SELF_SIGNED => !given.is_no(name),
-        _ => given.has(name),
+    let named = |name: &str| match name {
+        TLS_SELF_SIGNED => given.values.get(name) == Some(&Value::Truth(true)),
+        _ => given.names(name),
     };
-    let files = [TLS_CERTIFICATE, TLS_KEY].into_iter().find(|name| is_given(name));
-    let others = [ACME_DOMAINS, TLS_SELF_SIGNED].into_iter().filter(|name| is_given(name));
+    let files = [TLS_CERTIFICATE, TLS_KEY].into_iter().find(|name| named(name));
+    let others = [ACME_DOMAINS, TLS_SELF_SIGNED].into_iter().filter(|name| named(name));
     let sources: Vec<&'static str> = files.into_iter().chain(others).collect();
-    match sources.len() {
-        0 if TLS_PORTS.iter().any(|port| given.is_on(port)) => Some(format!(
+    if sources.len() > 1 {
+        return Some(format!(
+            "{}: a server has one certificate; leave one of these and take the others away",
+            given.list(&sources, |_| true)
+        ));
+    }
+    let is_wrong = |name: &&str| !given.values.contains_key(name);
+    let is_none = sources.is_empty()
+        && ![TLS_CERTIFICATE, TLS_KEY, ACME_DOMAINS, TLS_SELF_SIGNED].iter().any(is_wrong);
+    (is_none && TLS_PORTS.iter().any(|port| given.is_on(port))).then(|| {
+        format!(
             "{}: no certificate is given for TLS; name its files by {} and {}, or have one \
              fetched by {}, or made for a trial by {}=yes",
             given.list(TLS_PORTS, |port| given.is_on(port)),
@@ -65,13 +79,8 @@ fn source(given: Given<'_>) -> Option<String> {
             variable(TLS_KEY),
             variable(ACME_DOMAINS),
             variable(TLS_SELF_SIGNED),
-        )),
-        0 | 1 => None,
-        _ => Some(format!(
-            "{}: a server has one certificate; leave one of these and take the others away",
-            given.list(&sources, |_| true)
-        )),
-    }
+        )
+    })
 }
 
 fn half_a_pair(
@@ -80,7 +89,7 @@ fn half_a_pair(
     missing: &'static str,
     what: &str,
 ) -> Option<String> {
-    (given.has(there) && !given.has(missing)).then(|| {
+    (given.names(there) && !given.has(missing)).then(|| {
         let (shown, variable) = (given.shown(there), variable(missing));
         format!("{shown}: {what} missing; name its file by {variable}")
     })
@@ -88,7 +97,7 @@ fn half_a_pair(
 
 fn terms(given: Given<'_>) -> Option<String> {
     let agree = "acme-agree";
-    (given.has(ACME_DOMAINS) && given.is_no(agree)).then(|| {
+    (given.names(ACME_DOMAINS) && given.is_no(agree)).then(|| {
         format!(
             "{}: a certificate authority wants you to agree to its terms; read them and set \
              {}=yes",
@@ -161,10 +170,10 @@ fn unused_roots(given: Given<'_>) -> Vec<String> {
     };
     let mut mistakes = Vec::new();
     let serves_managers = !managers && !given.has("management-client-ca");
-    if given.has("tls-client-ca") && callers && !serves_managers {
+    if given.names("tls-client-ca") && callers && !serves_managers {
         mistakes.push(unused("tls-client-ca", "tls-clients"));
     }
-    if given.has("management-client-ca") && managers {
+    if given.names("management-client-ca") && managers {
         mistakes.push(unused("management-client-ca", "management-clients"));
     }
     mistakes
