@@ -249,7 +249,8 @@ mod tests {
         let address = Address::parse(&address).expect("an address");
         let server = Server::at(address, Trust::default()).expect("plain HTTP needs no trust");
         let place = Place::parse("127.0.0.1").expect("a place");
-        Gateway { place, server: Some(server), is_original: true }
+        let trust = Trust::default();
+        Gateway { place, trust, server: Some(server), is_original: true }
     }
 
     #[tokio::test]
