@@ -18,7 +18,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What stays in a data directory when its server has stopped.
-KEPT = {"lock", "id", "cache", "tls"}
+KEPT = {"lock", "id", "cache", "tls", "acme"}
 # All output of all servers.
 OUTPUT = REPOSITORY / "tf_test.out"
 READY_S = 30

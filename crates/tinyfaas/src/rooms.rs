@@ -3,15 +3,16 @@
 //! Owns the mapping from settings to the rooms' own limits. Must not know what
 //! the limits do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tinyfaas_gateway::{CoapConfig, GatewayConfig, GrpcConfig};
 use tinyfaas_handlers::process::ProcessConfig;
 use tinyfaas_management::{ArchiveLimits, ManagementConfig};
 use tinyfaas_model::Limits;
-use tinyfaas_tls::TlsConfig;
+use tinyfaas_tls::{AcmeConfig, Challenge, TlsConfig};
 
 use crate::config::Config;
+use crate::config::settings::{HTTP_01, MANAGEMENT_HOSTS};
 
 /// The gateway's share.
 pub(crate) fn gateway(config: &Config) -> GatewayConfig {
@@ -72,7 +73,7 @@ fn grpc(config: &Config) -> GrpcConfig {
 /// Management's share.
 pub(crate) fn management(config: &Config, data_dir: &Path) -> ManagementConfig {
     ManagementConfig {
-        allowed_hosts: hosts(config),
+        allowed_hosts: config.list(MANAGEMENT_HOSTS),
         uploads_max: config.count("uploads-max"),
         threads_max: config.count("threads-max"),
         archive: ArchiveLimits {
@@ -104,19 +105,28 @@ pub(crate) fn management(config: &Config, data_dir: &Path) -> ManagementConfig {
     }
 }
 
-/// Names of this server beside those of its machine.
-pub(crate) fn hosts(config: &Config) -> Vec<String> {
-    let hosts = config.text("management-hosts").split(',').map(str::trim);
-    hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect()
-}
-
 /// What TLS has.
 pub(crate) fn tls(config: &Config) -> TlsConfig {
     let managed = config.endpoint("management-tls").port.is_some();
     TlsConfig {
         handshake_timeout: config.duration("tls-handshake-timeout"),
-        expected_names: if managed { hosts(config) } else { Vec::new() },
+        expected_names: if managed { config.list(MANAGEMENT_HOSTS) } else { Vec::new() },
         ..TlsConfig::default()
+    }
+}
+
+/// How a certificate for these domains is fetched, and kept in this folder.
+pub(crate) fn acme(config: &Config, domains: Vec<String>, state: PathBuf) -> AcmeConfig {
+    let ca_file = config.text("acme-ca-file");
+    AcmeConfig {
+        contact: config.list("acme-contact"),
+        challenge: match config.text("acme-challenge") {
+            HTTP_01 => Challenge::Http01,
+            _ => Challenge::TlsAlpn01,
+        },
+        ca_file: (!ca_file.is_empty()).then(|| ca_file.into()),
+        terms_agreed: config.truth("acme-agree"),
+        ..AcmeConfig::new(config.text("acme-directory").to_owned(), domains, state)
     }
 }
 

@@ -295,6 +295,7 @@ fn serve_calls(
     gateway.serve_http(listeners(&mut sockets.http.1)?).context("cannot serve HTTP")?;
     gateway.serve_grpc(listeners(&mut sockets.grpc.1)?);
     if let Some(secured) = secured {
+        gateway.prove_names(secured.tls());
         let https = listeners(&mut sockets.https.1)?;
         gateway.serve_https(https, secured.for_calls()).context("cannot serve HTTPS")?;
         gateway.serve_grpc_tls(listeners(&mut sockets.grpc_tls.1)?, secured.for_calls());

@@ -7,12 +7,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tinyfaas_tls::{Acceptor, ClientCertificates, Description, Roots, Source, Tls};
 
 use crate::config::Config;
 use crate::config::settings::{
-    ACME_DOMAINS, OPTIONAL, REQUIRED, TLS_CERTIFICATE, TLS_KEY, TLS_PORTS, TLS_SELF_SIGNED,
+    ACME_DOMAINS, MANAGEMENT_HOSTS, OPTIONAL, REQUIRED, TLS_CERTIFICATE, TLS_KEY, TLS_PORTS,
+    TLS_SELF_SIGNED,
 };
 use crate::rooms;
 
@@ -87,6 +88,11 @@ impl Secured {
         Arc::clone(&self.tls).keep_fresh()
     }
 
+    /// The certificate itself, for who proves to an ACME server whose it is.
+    pub(crate) fn tls(&self) -> Arc<Tls> {
+        Arc::clone(&self.tls)
+    }
+
     /// What is served; none while it is being fetched.
     pub(crate) fn describe(&self) -> Option<Description> {
         self.tls.describe()
@@ -151,9 +157,6 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
 }
 
 fn open(config: &Config, data_dir: &Path) -> anyhow::Result<Arc<Tls>> {
-    if !config.text(ACME_DOMAINS).is_empty() {
-        bail!("TF_ACME_DOMAINS: certificates by ACME are not built yet; name one's files instead");
-    }
     let tls = Tls::open(source(config, data_dir), rooms::tls(config));
     tls.context("cannot speak TLS")
 }
@@ -165,7 +168,11 @@ fn source(config: &Config, data_dir: &Path) -> Source {
             key: config.text(TLS_KEY).into(),
         };
     }
-    Source::SelfSigned { directory: data_dir.join("tls"), names: rooms::hosts(config) }
+    let domains = config.list(ACME_DOMAINS);
+    if !domains.is_empty() {
+        return Source::Acme(Box::new(rooms::acme(config, domains, data_dir.join("acme"))));
+    }
+    Source::SelfSigned { directory: data_dir.join("tls"), names: config.list(MANAGEMENT_HOSTS) }
 }
 
 fn clients(who: &str, roots: &str) -> anyhow::Result<ClientCertificates> {

@@ -170,6 +170,12 @@ impl Config {
         }
     }
 
+    /// The parts of a text between commas that are not empty.
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        let parts = self.text(name).split(',').map(str::trim);
+        parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    }
+
     /// Yes or no.
     pub(crate) fn truth(&self, name: &str) -> bool {
         match *self.value(name) {

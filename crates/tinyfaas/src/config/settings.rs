@@ -90,6 +90,9 @@ pub(crate) const ACME_DOMAINS: &str = "acme-domains";
 /// The ports that are served over TLS.
 pub(crate) const TLS_PORTS: &[&str] = &["https-port", "grpc-tls-port", "management-tls-port"];
 
+/// The setting that lists names of this server beside those of its machine.
+pub(crate) const MANAGEMENT_HOSTS: &str = "management-hosts";
+
 /// Who must show a certificate, in the words of the settings.
 pub(crate) const NOBODY: &str = "none";
 pub(crate) const OPTIONAL: &str = "optional";
@@ -150,7 +153,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "addresses of the gRPC endpoint over TLS"),
     setting(ENDPOINTS, "management-tls-address", "MANAGEMENT_TLS_ADDRESS", "localhost", Kind::Addresses,
         "addresses of the management service over TLS; whoever reaches it can run code here, unless certificates are required of clients"),
-    setting(ENDPOINTS, "management-hosts", "TF_MANAGEMENT_HOSTS", "", Kind::Names,
+    setting(ENDPOINTS, MANAGEMENT_HOSTS, "TF_MANAGEMENT_HOSTS", "", Kind::Names,
         "further host names by which the management service may be called, separated by commas"),
 
     setting(SERVER, CONFIG, "TF_CONFIG", "", Kind::Text,
