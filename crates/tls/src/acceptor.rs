@@ -167,10 +167,21 @@ impl Acceptor {
 
     /// The handshake, within [`TlsConfig::handshake_timeout`]. How many there are at a
     /// time is for who accepts connections to bound: a handshake mostly waits for its
-    /// client, and a bound here would let those that stall keep others out. A peer that speaks plain HTTP is told so with a 400 before this
-    /// returns an error, any other failure by an alert; both take no longer than
+    /// client, and a bound here would let those that stall keep others out.
+    ///
+    /// A peer that speaks plain HTTP is told so with a 400 before this returns an
+    /// error, any other failure by an alert; both take no longer than
     /// [`TlsConfig::linger_timeout`] on top.
-    pub async fn accept<S>(&self, mut stream: S) -> Result<TlsStream<S>, HandshakeError>
+    pub async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // On the heap, as it is large and short: a connection's task has its size for
+        // as long as it lives.
+        Box::pin(self.handshake(stream)).await
+    }
+
+    async fn handshake<S>(&self, mut stream: S) -> Result<TlsStream<S>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -246,7 +257,7 @@ impl Acceptor {
     async fn linger<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) {
         let gone = async {
             stream.shutdown().await?;
-            let mut space = [0; DISCARD_BYTES];
+            let mut space = vec![0; DISCARD_BYTES];
             while stream.read(&mut space).await? > 0 {}
             io::Result::Ok(())
         };
@@ -265,7 +276,7 @@ where
             Speech::Other => return None,
             Speech::Unsure => (),
         }
-        let mut space = [0; DISCARD_BYTES];
+        let mut space = vec![0; DISCARD_BYTES];
         let room = LINE_BYTES_MAX.saturating_sub(bytes.len()).clamp(1, DISCARD_BYTES);
         match stream.read(&mut space[..room]).await {
             Ok(0) | Err(_) => return None,

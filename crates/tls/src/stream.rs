@@ -52,7 +52,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        // What came may have been an attempt to renegotiate, whose refusal is sent by
+        // writing; who reads only would leave the client waiting for it.
+        if read.is_pending() && self.inner.get_ref().1.wants_write() {
+            let _ = Pin::new(&mut self.inner).poll_flush(cx);
+        }
+        read
     }
 }
 

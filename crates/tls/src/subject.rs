@@ -33,12 +33,15 @@ const TYPES: [(&str, &str); 9] = [
 pub(crate) fn of(name: &X509Name<'_>) -> Result<String, TooLong> {
     let mut text = String::new();
     let parts: Vec<_> = name.iter().collect();
-    for (at, part) in parts.iter().rev().enumerate() {
-        for (inner, attribute) in part.iter().enumerate() {
-            if inner > 0 {
+    for part in parts.iter().rev() {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        // The order within a part is free; openssl's is the last first as well.
+        let attributes: Vec<_> = part.iter().collect();
+        for (at, attribute) in attributes.iter().rev().enumerate() {
+            if at > 0 {
                 text.push('+');
-            } else if at > 0 {
-                text.push(',');
             }
             push(&mut text, attribute);
             if text.len() > SUBJECT_BYTES_MAX {
