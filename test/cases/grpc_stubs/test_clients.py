@@ -7,7 +7,8 @@ import subprocess
 import sys
 import unittest
 
-from blackbox.case import OwnServerCase
+from blackbox.case import OwnServerCase, need_tool
+from blackbox.certificates import Authority
 from blackbox.go_tools import lacking
 from blackbox.server import REPOSITORY, clean_environment
 from blackbox.stubs import OLDEST, need_libraries, need_oldest
@@ -45,7 +46,8 @@ class Calls:
         super().setUp()
 
     def run_client(self, how, function, data=b"", *more, fails=False):
-        address = f"127.0.0.1:{self.server.ports['grpc']}"
+        ports = self.server.ports
+        address = f"127.0.0.1:{ports.get('grpc') or ports['grpc_tls']}"
         command = [*self.program, f"--address={address}", f"--how={how}", *more, function]
         done = subprocess.run(
             command, input=data, capture_output=True, env=clean_environment(),
@@ -94,6 +96,18 @@ class Calls:
             with self.subTest(how):
                 told = self.run_client(how, "no-such-function", b"x", fails=True)[1]
                 self.assertRegex(told.replace("_", "").lower(), "^notfound: .*no-such-function")
+
+    def test_over_tls(self):
+        need_tool(self, "openssl")
+        authority, another = Authority(self.folder()), Authority(self.folder())
+        self.start(GRPC_PORT="-1", GRPC_TLS_PORT="0", **authority.issue().environment())
+        name = self.deploy("python3", "echo")
+        for how in ("text", "stream"):
+            with self.subTest(how):
+                reply = self.run_client(how, name, b"safe", f"--ca-file={authority.root}")[0]
+                self.assertEqual(reply, b"safe")
+        told = self.run_client("text", name, b"x", f"--ca-file={another.root}", fails=True)[1]
+        self.assertIn("unavailable", told.lower())
 
 
 class Go(Calls, OwnServerCase):
