@@ -175,7 +175,8 @@ class Dev(CommandLine, OwnServerCase):
         terminal = self.begin(folder)
         terminal.shows("is ready", "TINYFAAS_SERVER=")
         server = re.search(r"TINYFAAS_SERVER=(http://\S+)", terminal.text).group(1)
-        self.assertEqual(self.succeeds("call", folder.name, "-d", "x", "--server", server), "x")
+        for protocol in ([], ["--coap"], ["--grpc"]):
+            self.assertEqual(self.succeeds("call", folder.name, "-d", "x", "--server", server, *protocol), "x")
         self.succeeds("delete", folder.name, "--server", server)
         terminal.type("\x03")
         self.assertEqual(terminal.exit(), 0)
