@@ -1,7 +1,7 @@
 //! TLS as openssl sees it: what its client gets, and the files that it makes.
 //!
 //! Not one word of this is rustls': two that share a mistake would agree on it.
-#![allow(clippy::unwrap_used, reason = "a test without the harness that would say that it is one")]
+#![allow(clippy::unwrap_used, reason = "a test without the harness is no test to clippy")]
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -33,7 +33,9 @@ const WEAK_SUITES: [&str; 7] = [
     "AECDH-AES128-SHA",
 ];
 
-const CASES: [(&str, fn(&Bench)); 8] = [
+type Case = fn(&Bench);
+
+const CASES: [(&str, Case); 8] = [
     ("both good versions are spoken and the certificate is found good", good_versions),
     ("older versions are refused", old_versions),
     ("suites are modern ones only", suites),
