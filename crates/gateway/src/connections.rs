@@ -19,7 +19,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::http::{HeaderName, HeaderValue, Request, Response};
+use ::http::header::CONTENT_LENGTH;
+use ::http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use bytes::Bytes;
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
@@ -269,6 +270,19 @@ async fn serve<S, A, F, B>(
     // How it ended concerns the caller alone: a broken request was answered, a
     // broken connection cannot be.
     let _ = Watched::new(connection, activity, |connection| connection.graceful_shutdown()).await;
+}
+
+/// Whether the head that was read last, of this request over HTTP/1, told a length:
+/// beside a transfer encoding, hyper leaves none to be seen.
+pub(crate) fn had_length(method: &Method, uri: &Uri, activity: &Activity) -> bool {
+    let target = uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let method = method.as_str().as_bytes();
+    // A target in absolute form is compared up to the method only.
+    let line: &[&[u8]] = match uri.authority() {
+        None => &[method, target.as_bytes(), b"HTTP/1."],
+        Some(_) => &[method, b""],
+    };
+    activity.head_has_line(line, &CONTENT_LENGTH)
 }
 
 /// Whole seconds, one at least: less would not be waiting.

@@ -15,11 +15,12 @@ mod service;
 mod timeout;
 mod v1;
 mod v2;
+mod web;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 
-use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use ::http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use futures_util::FutureExt;
 use http_body::Body as _;
@@ -37,7 +38,7 @@ use self::service::Method as Served;
 use crate::asynchronous::AcceptedCalls;
 use crate::config::GatewayConfig;
 use crate::connections::watch::{Activity, CallMark};
-use crate::connections::{self, CALL_ID, Door};
+use crate::connections::{self, CALL_ID, Door, had_length};
 use crate::dispatch::{Dispatch, now};
 use crate::held::HeldBytes;
 use crate::timing;
@@ -66,12 +67,27 @@ pub(crate) async fn accept(
     connections::accept(door, listener, tls, answer).await;
 }
 
+/// What a request is.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// gRPC itself.
+    Native,
+    /// gRPC as browsers speak it, in this content type.
+    Web(HeaderValue),
+    /// A browser asks whether a page may call.
+    Question,
+    /// Something else.
+    Plain(Plain),
+}
+
 /// Why a request is none of gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plain {
     ContentType,
     Method,
     Version,
+    TwoLengths,
+    Origin,
 }
 
 /// One request, from its head to its response's head.
@@ -86,18 +102,62 @@ async fn answer(
         Version::HTTP_2 => grpc.config.h2_send_bytes_max.max(1),
         _ => usize::MAX,
     };
-    if let Some(plain) = plain(&request) {
-        if !request.body().is_end_stream() {
-            activity.set_unread();
+    let (mut response, call) = match kind(&request, &activity) {
+        Kind::Native => native(grpc, &activity, request).await,
+        // Boxed: what is rarely asked shall not make each call's task larger.
+        Kind::Web(kind) => Box::pin(page(grpc, &activity, request, kind)).await,
+        Kind::Question => {
+            let allowed = web::allow(&grpc.config.grpc, request.headers());
+            (allowed.unwrap_or_else(|| in_words(Plain::Origin)), None)
         }
-        let response = in_words(plain, version);
-        return response.map(|body| ReplyBody::new(body, part_bytes_max, None, mark));
-    }
-    let (response, call) = match begin(grpc, activity, &request) {
-        Ok((method, call)) => (method.answer(Arc::clone(&call), request).await, Some(call)),
-        Err(response) => (*response, None),
+        Kind::Plain(plain) => {
+            if !request.body().is_end_stream() {
+                activity.set_unread();
+            }
+            (in_words(plain), None)
+        }
     };
+    if version < Version::HTTP_2 && activity.has_unread_input() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response.map(|body| ReplyBody::new(body, part_bytes_max, call, mark))
+}
+
+async fn native(
+    grpc: Arc<Grpc>,
+    activity: &Arc<Activity>,
+    request: Request<Incoming>,
+) -> (Answer, Option<Arc<Call>>) {
+    match begin(grpc, activity, &request) {
+        Ok((method, call)) => {
+            let served = method.serve(Arc::clone(&call), request);
+            (whatever_happens(method, &call, served).await, Some(call))
+        }
+        Err(response) => (*response, None),
+    }
+}
+
+async fn page(
+    grpc: Arc<Grpc>,
+    activity: &Arc<Activity>,
+    request: Request<Incoming>,
+    kind: HeaderValue,
+) -> (Answer, Option<Arc<Call>>) {
+    let asked = request.headers().clone();
+    let (mut response, call) = match begin(Arc::clone(&grpc), activity, &request) {
+        Ok((method, call)) => {
+            let served = web::serve(method, Arc::clone(&call), request, kind.clone());
+            (whatever_happens(method, &call, served).await, Some(call))
+        }
+        Err(response) => {
+            if !request.body().is_end_stream() {
+                activity.set_unread();
+            }
+            (*response, None)
+        }
+    };
+    web::finish(&grpc.config.grpc, &asked, response.headers_mut(), kind);
+    (response, call)
 }
 
 type Answer = Response<tonic::body::Body>;
@@ -105,7 +165,7 @@ type Answer = Response<tonic::body::Body>;
 /// The call that a request is, and of which method.
 fn begin(
     grpc: Arc<Grpc>,
-    activity: Arc<Activity>,
+    activity: &Arc<Activity>,
     request: &Request<Incoming>,
 ) -> Result<(Served, Arc<Call>), Box<Answer>> {
     let arrived = now();
@@ -126,7 +186,7 @@ fn begin(
         })?),
     };
     let call = Call {
-        activity,
+        activity: Arc::clone(activity),
         id: CallId::random(),
         arrived,
         timeout,
@@ -138,31 +198,44 @@ fn begin(
     Ok((method, Arc::new(call)))
 }
 
-/// Why this request is none of gRPC, where it is none.
-fn plain<B>(request: &Request<B>) -> Option<Plain> {
-    if !is_grpc(request.headers()) {
-        Some(Plain::ContentType)
-    } else if request.method() != Method::POST {
-        Some(Plain::Method)
-    } else if request.version() != Version::HTTP_2 {
-        Some(Plain::Version)
+fn kind(request: &Request<Incoming>, activity: &Activity) -> Kind {
+    let h1 = request.version() < Version::HTTP_2;
+    let kind = match media_type(request.headers()) {
+        Some(kind) if is_grpc(kind) => Kind::Native,
+        _ => match web::kind(request.headers()) {
+            Some(kind) => Kind::Web(kind),
+            None if web::is_question(request) => return Kind::Question,
+            None => return Kind::Plain(Plain::ContentType),
+        },
+    };
+    if request.method() != Method::POST {
+        Kind::Plain(Plain::Method)
+    } else if h1 && kind == Kind::Native {
+        Kind::Plain(Plain::Version)
+    } else if h1
+        && request.headers().contains_key(TRANSFER_ENCODING)
+        && had_length(request.method(), request.uri(), activity)
+    {
+        Kind::Plain(Plain::TwoLengths)
     } else {
-        None
+        kind
     }
 }
 
-/// Whether the request's content type is that of messages as they are served here.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(kind) = headers.get(CONTENT_TYPE) else { return false };
-    let kind = kind.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    let kind = kind.trim_ascii();
-    [&b"application/grpc"[..], b"application/grpc+proto"]
-        .iter()
-        .any(|served| kind.eq_ignore_ascii_case(served))
+/// The content type without its parameters.
+fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
+    let kind = headers.get(CONTENT_TYPE)?.as_bytes();
+    Some(kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
+}
+
+/// Whether messages of this type are served here.
+fn is_grpc(kind: &[u8]) -> bool {
+    let served = [&b"application/grpc"[..], b"application/grpc+proto"];
+    served.iter().any(|served| kind.eq_ignore_ascii_case(served))
 }
 
 /// An answer for a person, or a program, that does not speak gRPC.
-fn in_words(plain: Plain, version: Version) -> Answer {
+fn in_words(plain: Plain) -> Answer {
     let (status, words) = match plain {
         Plain::ContentType => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -175,6 +248,16 @@ fn in_words(plain: Plain, version: Version) -> Answer {
             "gRPC is spoken over HTTP/2, which the client must use from the start (prior \
              knowledge)\n",
         ),
+        Plain::TwoLengths => (
+            StatusCode::BAD_REQUEST,
+            "the request has both Transfer-Encoding and Content-Length; send one of them \
+             (RFC 9112, section 6.1)\n",
+        ),
+        Plain::Origin => (
+            StatusCode::FORBIDDEN,
+            "no page of that origin may call functions; whoever runs this server can allow it \
+             (TF_GRPC_WEB_ORIGINS)\n",
+        ),
     };
     let mut response = Response::new(tonic::body::Body::new(Body::from_bytes(words)));
     *response.status_mut() = status;
@@ -183,27 +266,26 @@ fn in_words(plain: Plain, version: Version) -> Answer {
     if plain == Plain::Method {
         headers.insert(ALLOW, HeaderValue::from_static("POST"));
     }
-    if version < Version::HTTP_2 {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     response
 }
 
-impl Served {
-    /// Answers a call, whatever happens in it.
-    async fn answer(self, call: Arc<Call>, request: Request<Incoming>) -> Answer {
-        let served = AssertUnwindSafe(self.serve(Arc::clone(&call), request)).catch_unwind().await;
-        let mut response =
-            served.unwrap_or_else(|_| call.status(&Refused::Panicked.into()).into_http());
-        if !self.is_call() {
-            return response;
-        }
-        let headers = response.headers_mut();
-        let id = HeaderValue::from_str(call.id.to_hex().as_str());
-        headers.insert(CALL_ID, id.expect("hexadecimal digits are valid"));
-        if let Some(times) = call.times.get() {
-            headers.insert(&timing::SERVER_TIMING, timing::header(*times));
-        }
-        response
+/// The answer to a call, should it panic too.
+async fn whatever_happens(
+    method: Served,
+    call: &Call,
+    served: impl Future<Output = Answer>,
+) -> Answer {
+    let answered = AssertUnwindSafe(served).catch_unwind().await;
+    let mut response =
+        answered.unwrap_or_else(|_| call.status(&Refused::Panicked.into()).into_http());
+    if !method.is_call() {
+        return response;
     }
+    let headers = response.headers_mut();
+    let id = HeaderValue::from_str(call.id.to_hex().as_str());
+    headers.insert(CALL_ID, id.expect("hexadecimal digits are valid"));
+    if let Some(times) = call.times.get() {
+        headers.insert(&timing::SERVER_TIMING, timing::header(*times));
+    }
+    response
 }

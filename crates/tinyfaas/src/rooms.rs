@@ -67,7 +67,11 @@ fn coap(config: &Config) -> CoapConfig {
 }
 
 fn grpc(config: &Config) -> GrpcConfig {
-    GrpcConfig { message_bytes_max: size(config.bytes("grpc-message-max")) }
+    let origins = config.text("grpc-web-origins").split(',').map(str::trim);
+    GrpcConfig {
+        message_bytes_max: size(config.bytes("grpc-message-max")),
+        web_origins: origins.filter(|origin| !origin.is_empty()).map(str::to_owned).collect(),
+    }
 }
 
 /// Management's share.

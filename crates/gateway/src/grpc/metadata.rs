@@ -26,7 +26,10 @@ pub(super) fn is_ours(name: &HeaderName) -> bool {
 /// Whether this is what gRPC itself has to say.
 fn is_grpcs(name: &HeaderName) -> bool {
     // What a browser's request is given on its way here.
-    name == CONTENT_TYPE || name == ACCEPT_ENCODING || name.as_str().starts_with("grpc-")
+    name == CONTENT_TYPE
+        || name == ACCEPT_ENCODING
+        || name.as_str().starts_with("grpc-")
+        || name == "x-grpc-web"
 }
 
 /// Leaves what a function may see. Values of the same name stay apart, in order, as

@@ -4,8 +4,7 @@
 //! headers a function sees. Must not know functions nor handlers.
 
 use ::http::header::{
-    ACCEPT, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
-    TRANSFER_ENCODING,
+    ACCEPT, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use ::http::request::Parts;
 use ::http::{Method, Version};
@@ -14,8 +13,8 @@ use super::error::Refused;
 use crate::hop;
 
 use crate::client;
-use crate::connections::CALL_ID;
 use crate::connections::watch::Activity;
+use crate::connections::{CALL_ID, had_length};
 use crate::trace::{self, TRACEPARENT, TRACESTATE};
 
 /// With any value: run the call later.
@@ -81,7 +80,7 @@ pub(super) fn check(
         if seen.hosts > 1 || (seen.hosts == 0 && parts.version == Version::HTTP_11) {
             return Err(Refused::Host);
         }
-        if seen.transfer_encoding && had_length(parts, activity) {
+        if seen.transfer_encoding && had_length(&parts.method, &parts.uri, activity) {
             return Err(Refused::TwoLengths);
         }
     } else if seen.cookies > 1 {
@@ -106,17 +105,6 @@ pub(super) fn check(
     trace::hand_on(&mut parts.headers, seen.traceparents, seen.tracestate);
     client::hand_on(&mut parts.headers, seen.forged, activity.client());
     Ok(())
-}
-
-fn had_length(parts: &Parts, activity: &Activity) -> bool {
-    let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let method = parts.method.as_str().as_bytes();
-    // A target in absolute form is compared up to the method only.
-    let line: &[&[u8]] = match parts.uri.authority() {
-        None => &[method, target.as_bytes(), b"HTTP/1."],
-        Some(_) => &[method, b""],
-    };
-    activity.head_has_line(line, &CONTENT_LENGTH)
 }
 
 /// HTTP/2 may split a cookie header; a function sees it whole (RFC 9113, section

@@ -12,3 +12,4 @@ mod plain;
 mod streams;
 mod support;
 mod v2;
+mod web;

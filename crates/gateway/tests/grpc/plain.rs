@@ -46,14 +46,15 @@ async fn a_client_of_plain_http_is_told_so() {
     assert_eq!(told.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(told.headers()["allow"], "POST");
     let mut stream = server.tcp().await;
-    stream.write_all(b"GET /f HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /f HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 415 "), "{text}");
     assert!(text.contains("gRPC is spoken here"), "{text}");
     let mut stream = server.tcp().await;
     let head = "POST /a/b HTTP/1.1\r\nhost: h\r\ncontent-type: application/grpc\r\n";
-    stream.write_all(format!("{head}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+    // It has a body that nobody reads: the connection ends.
+    stream.write_all(format!("{head}content-length: 3\r\n\r\nabc").as_bytes()).await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 505 "), "{text}");

@@ -133,7 +133,8 @@ fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
             | Kind::BytesBetween(..)
             | Kind::Count
     );
-    let takes_lists = matches!(setting.kind, Kind::Addresses | Kind::Names | Kind::Emails);
+    let takes_lists =
+        matches!(setting.kind, Kind::Addresses | Kind::Names | Kind::Emails | Kind::Origins);
     let found = match value {
         DeValue::String(text) => return Ok(text.clone().into_owned()),
         DeValue::Integer(number) if takes_numbers => {
@@ -164,7 +165,7 @@ fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
         Kind::Bytes | Kind::BytesUpTo(_) | Kind::BytesBetween(..) => {
             "a text such as \"64MiB\", or a number of bytes"
         }
-        Kind::Addresses | Kind::Names | Kind::Emails => "a text or a list of texts",
+        Kind::Addresses | Kind::Names | Kind::Emails | Kind::Origins => "a text or a list of texts",
         Kind::YesNo => "true or false",
         Kind::Text | Kind::User | Kind::Choice(_) | Kind::File | Kind::HttpsUrl | Kind::Keys => {
             "a text"

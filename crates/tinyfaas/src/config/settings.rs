@@ -261,6 +261,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
 
     setting(GRPC, "grpc-message-max", "TF_GRPC_MESSAGE_MAX", "16MiB", Kind::BytesUpTo(GRPC_MESSAGE_MAX),
         "a message, either way; beyond: RESOURCE_EXHAUSTED"),
+    setting(GRPC, "grpc-web-origins", "TF_GRPC_WEB_ORIGINS", "", Kind::Origins,
+        "origins whose web pages may call functions by grpc-web, as in https://app.example, separated by commas; *: any"),
 
     setting(TLS, TLS_CERTIFICATE, "TF_TLS_CERTIFICATE", "", Kind::File,
         "the server's certificate, and those between it and a root, in PEM; read again when it changes"),

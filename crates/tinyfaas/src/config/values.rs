@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Text,
     /// Host names, separated by commas.
     Names,
+    /// Origins of web pages (RFC 6454), separated by commas, or `*`.
+    Origins,
     /// A user's name or number.
     User,
     /// One of these words.
@@ -136,6 +138,7 @@ impl Kind {
             }
             Self::Text => Ok(Value::Text(text.to_owned())),
             Self::Names => names(text).map(Value::Text),
+            Self::Origins => origins(text).map(Value::Text),
             Self::User => user(text).map(Value::Text),
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(words) => Err(format!("use one of: {}", words.join(", "))),
@@ -182,6 +185,29 @@ fn names(text: &str) -> Result<String, String> {
     wrong.map_or(Ok(text.to_owned()), |name| {
         Err(format!("{name:?} is no host name; give names such as faas.example, without a port"))
     })
+}
+
+/// As browsers write them in a request's Origin header: that is compared as it stands.
+fn origins(text: &str) -> Result<String, String> {
+    let in_scheme = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+    let in_host = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._:[]".contains(c);
+    let is_origin = |origin: &str| {
+        let parts = origin.split_once("://");
+        parts.is_some_and(|(scheme, host)| {
+            !scheme.is_empty()
+                && scheme.chars().all(in_scheme)
+                && !host.is_empty()
+                && host.chars().all(in_host)
+        })
+    };
+    let mut all = text.split(',').map(str::trim);
+    match all.find(|origin| !matches!(*origin, "" | "*") && !is_origin(origin)) {
+        None => Ok(text.to_owned()),
+        Some(wrong) => Err(format!(
+            "{wrong:?} is no origin; give what the browser shows up to the path, in lower case, \
+             such as https://app.example or http://localhost:3000, or * for any"
+        )),
+    }
 }
 
 /// What useradd takes for a name, and numbers; whether there is such a user is
@@ -312,6 +338,20 @@ mod tests {
         check(Kind::User, "tiny_faas-1", text("tiny_faas-1"));
         check(Kind::User, "a b", None);
         check(Kind::User, "/root", None);
+    }
+
+    #[test]
+    fn origins_of_pages() {
+        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        check(Kind::Origins, "", text(""));
+        check(Kind::Origins, "*", text("*"));
+        let two = "https://app.example, http://localhost:3000,";
+        check(Kind::Origins, two, text(two));
+        check(Kind::Origins, "http://[::1]:80", text("http://[::1]:80"));
+        for wrong in ["app.example", "https://app.example/", "https://", "HTTPS://a", "null", "a b"]
+        {
+            check(Kind::Origins, wrong, None);
+        }
     }
 
     #[test]
