@@ -25,7 +25,8 @@ const PREFIX_BYTES: usize = 5;
 pub(super) enum Takes {
     /// One, which is held whole until the call has ended.
     One,
-    /// Any number; each is held until the next begins.
+    /// Any number, as a conversation has them: each is held until the next begins,
+    /// which may take as long as the call does.
     Many,
     /// The same, and where the server stops nothing more is waited for.
     Questions,
@@ -59,6 +60,11 @@ struct Prefixes {
 }
 
 impl Prefixes {
+    /// Whether a message has come whole, and none has begun since.
+    fn is_between(&self) -> bool {
+        self.begun > 0 && self.missing == 0 && self.prefix_bytes == 0
+    }
+
     /// Looks at what comes next.
     ///
     /// # Errors
@@ -145,6 +151,10 @@ where
     }
 
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
+        if self.takes == Takes::Many && self.prefixes.is_between() {
+            // The call's own time bounds it.
+            return Poll::Pending;
+        }
         if !self.stalled {
             self.stalled = true;
             let idle = deadline(now(), self.call.config().body_idle_timeout);

@@ -85,6 +85,30 @@ async fn each_piece_arrives_as_it_is_produced_while_others_are_still_sent() {
     assert_eq!(next(&mut replies).await.unwrap(), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_conversation_may_pause_and_a_message_may_not() {
+    let server = Server::with(handler(|call, _| async move {
+        Ok(Reply { body: call.body, ..Reply::from_bytes("") })
+    }))
+    .await;
+    let (sender, parts) = mpsc::channel(1);
+    let parts = stream::unfold(parts, |mut parts: mpsc::Receiver<_>| async move {
+        parts.recv().await.map(|part| (part, parts))
+    });
+    sender.send(part(Part::Head(head(b"")))).await.unwrap();
+    let mut client = server.v2().await;
+    let opened = client.invoke_stream(Request::new(parts)).await;
+    let mut replies = opened.unwrap().into_inner();
+    head_of(&mut replies).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    sender.send(piece(b"late")).await.unwrap();
+    assert_eq!(next(&mut replies).await.unwrap().as_deref(), Some(&b"late"[..]));
+    // A head that does not come is waited for no longer than a body may stall.
+    let status = client.invoke_stream(Request::new(stream::pending())).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert!(status.message().contains("sent nothing for too long"), "{status}");
+}
+
 #[tokio::test]
 async fn a_reply_larger_than_a_message_comes_in_several() {
     let mut config = GatewayConfig::default();
