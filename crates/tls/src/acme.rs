@@ -364,3 +364,115 @@ fn in_words(wait: Duration) -> String {
         seconds => format!("{} h", seconds / 3600),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(state: &Path) -> AcmeConfig {
+        // Nothing listens on port 1.
+        let directory = "https://127.0.0.1:1/dir".to_owned();
+        let mut config = AcmeConfig::new(directory, vec!["a.example".to_owned()], state.to_owned());
+        config.terms_agreed = true;
+        config
+    }
+
+    /// Keeps a certificate for these names as if it had come from the authority.
+    fn keep(acme: &Acme, names: &[&str], until: (i32, u8, u8)) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names).expect("names");
+        params.not_after = rcgen::date_time_ymd(until.0, until.1, until.2);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("signed").pem();
+        acme.store.keep_certificate(&(key.serialize_pem() + &certificate)).expect("kept");
+    }
+
+    fn open(state: &Path) -> (Acme, Served) {
+        let (acme, certificate) = Acme::open(config(state)).expect("opens");
+        let served = Served::default();
+        served.set(certificate);
+        (acme, served)
+    }
+
+    fn left(acme: &Acme, served: &Served) -> Duration {
+        acme.left(&Renewal::new(SystemTime::UNIX_EPOCH), served)
+    }
+
+    #[test]
+    fn what_was_kept_serves_at_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (acme, served) = open(dir.path());
+        assert!(acme.describe().starts_with("a self-signed stand-in until 127.0.0.1 gives one"));
+        assert_eq!(left(&acme, &served), Duration::ZERO);
+
+        keep(&acme, &["a.example"], (4000, 1, 1));
+        let (acme, served) = open(dir.path());
+        assert_eq!(acme.describe(), "ACME, from 127.0.0.1 by tls-alpn-01");
+        assert!(left(&acme, &served) > Duration::from_secs(3600));
+
+        keep(&acme, &["a.example"], (2001, 1, 1));
+        let (acme, served) = open(dir.path());
+        assert_eq!(served.get().expect("one").facts.not_after.to_string(), "2001-01-01T00:00:00Z");
+        assert_eq!(left(&acme, &served), Duration::ZERO, "it has expired");
+
+        keep(&acme, &["a.example", "b.example"], (4000, 1, 1));
+        let (acme, served) = open(dir.path());
+        assert_eq!(left(&acme, &served), Duration::ZERO, "it is for others as well");
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_is_set_aside() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (acme, _) = open(dir.path());
+        acme.store.keep_certificate("-----BEGIN PRIVATE KEY-----\nAAAA").expect("kept");
+        let (acme, _) = open(dir.path());
+        assert!(acme.describe().starts_with("a self-signed stand-in"));
+        let damaged = acme.damaged.as_ref().expect("told");
+        assert!(damaged.contains("certificate.pem: it is half-written"), "{damaged}");
+        acme.set_damaged_aside().await;
+        assert!(acme.store.certificate().expect("readable").is_none());
+    }
+
+    #[tokio::test]
+    async fn an_authority_that_is_not_reached_counts_no_failure() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (acme, served) = open(dir.path());
+        let mut record = acme.record().await;
+        let challenges = Challenges::default();
+        for attempt in 1..=2 {
+            let failed = acme.attempt(&mut record, &served, &challenges).await;
+            let (error, heard) = failed.expect_err("nobody is there");
+            assert!(matches!(error, OrderError::Authority { .. }), "{error}");
+            assert!(error.to_string().contains("it cannot be reached"), "{error}");
+            acme.wait(&mut record, &heard);
+            assert_eq!((record.attempts.failures, record.unheard), (0, attempt));
+        }
+        assert_eq!(acme.store.attempts().failures, 0);
+        assert_eq!(acme.store.attempts().asked, "tls-alpn-01 a.example ");
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_kept_is_not_ordered() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("file");
+        std::fs::write(&file, "in the way").expect("writable");
+        let (acme, served) = open(&file);
+        let mut record = acme.record().await;
+        let failed = acme.attempt(&mut record, &served, &Challenges::default()).await;
+        let (error, heard) = failed.expect_err("cannot be written");
+        assert!(matches!(error, OrderError::Store(_)), "{error}");
+        assert!(!heard.counted());
+    }
+
+    #[test]
+    fn waits_are_told_in_words() {
+        let words = |seconds| in_words(Duration::from_secs(seconds));
+        assert_eq!(
+            [words(0), words(119), words(120), words(7199)],
+            ["0 s", "119 s", "2 min", "119 min"]
+        );
+        assert_eq!(words(24 * 3600), "24 h");
+    }
+}
