@@ -121,14 +121,16 @@ pub(crate) fn tls(config: &Config) -> TlsConfig {
 
 /// How a certificate for these domains is fetched, and kept in this folder.
 pub(crate) fn acme(config: &Config, domains: Vec<String>, state: PathBuf) -> AcmeConfig {
-    let ca_file = config.text("acme-ca-file");
+    let (ca_file, profile) = (config.text("acme-ca-file"), config.text("acme-profile"));
     AcmeConfig {
         contact: config.list("acme-contact"),
         challenge: match config.text("acme-challenge") {
             HTTP_01 => Challenge::Http01,
             _ => Challenge::TlsAlpn01,
         },
+        profile: (!profile.is_empty()).then(|| profile.to_owned()),
         ca_file: (!ca_file.is_empty()).then(|| ca_file.into()),
+        retry_first: config.duration("acme-retry"),
         terms_agreed: config.truth("acme-agree"),
         ..AcmeConfig::new(config.text("acme-directory").to_owned(), domains, state)
     }
