@@ -68,6 +68,10 @@ pub(super) enum Refused {
     NoMethod { service: String, method: String, served: String },
     #[error("no service {service:?} is served here; there are {served}")]
     NoService { service: String, served: String },
+    #[error("the request has no message, and this method takes one")]
+    NoMessage,
+    #[error("the request's message is cut off: it is shorter than it says")]
+    CutOff,
     #[error("the request has more than the one message that this method takes")]
     SecondMessage,
     #[error("a panic ended the call; that is a defect of the server, whose log has more of it")]
@@ -122,7 +126,9 @@ impl CallError {
                 | Refused::BadMethod { .. }
                 | Refused::BadPath { .. }
                 | Refused::NoHead
-                | Refused::SecondHead => Code::InvalidArgument,
+                | Refused::SecondHead
+                | Refused::NoMessage
+                | Refused::CutOff => Code::InvalidArgument,
                 Refused::TooManyHeaders { .. } | Refused::HeadTooLarge { .. } => {
                     Code::ResourceExhausted
                 }
@@ -271,6 +277,8 @@ mod tests {
         check(unknown, Code::Unimplemented, None);
         let unknown = Refused::NoService { service: String::new(), served: String::new() };
         check(unknown, Code::Unimplemented, None);
+        check(Refused::NoMessage, Code::InvalidArgument, None);
+        check(Refused::CutOff, Code::InvalidArgument, None);
         check(Refused::SecondMessage, Code::Unimplemented, None);
         check(Refused::Panicked, Code::Internal, None);
         check(AskError::UnknownCall, Code::NotFound, None);

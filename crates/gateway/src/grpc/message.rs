@@ -95,6 +95,11 @@ impl Prefixes {
         }
         Ok(())
     }
+
+    /// Whether a message has begun that has not come whole.
+    fn is_within(&self) -> bool {
+        self.missing > 0 || self.prefix_bytes > 0
+    }
 }
 
 impl<B> Messages<B>
@@ -102,7 +107,8 @@ where
     B: HttpBody<Data = Bytes, Error: std::error::Error> + Unpin,
 {
     pub(super) fn new(incoming: B, call: Arc<Call>, takes: Takes) -> Self {
-        let ended = incoming.is_end_stream();
+        // Who is to answer one message is told here that there is none.
+        let ended = incoming.is_end_stream() && takes != Takes::One;
         let stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = match takes {
             Takes::One | Takes::Many => None,
             Takes::Questions => Some(Box::pin(call.grpc.about.stopped())),
@@ -139,6 +145,14 @@ where
         let (what, retry_after) =
             ("bodies take as much memory as they may", self.call.config().retry_after);
         Err(InvokeError::ServerBusy { what, retry_after }.into())
+    }
+
+    /// What is wrong with the body's end, where it ends so.
+    fn lacking(&self) -> Option<Refused> {
+        if self.prefixes.is_within() {
+            return Some(Refused::CutOff);
+        }
+        (self.takes == Takes::One && self.prefixes.begun == 0).then_some(Refused::NoMessage)
     }
 
     /// The status of a body that broke off. It is noted, as those who read the body
@@ -209,7 +223,10 @@ where
                 }
                 None => {
                     this.ended = true;
-                    break;
+                    match this.lacking() {
+                        Some(lacking) => lacking.into(),
+                        None => break,
+                    }
                 }
             };
             return Poll::Ready(Some(Err(this.fail(&error))));

@@ -3,7 +3,7 @@
 //! Owns which of them a function sees. Must not know functions nor handlers.
 
 use ::http::HeaderMap;
-use ::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use ::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName};
 
 use crate::client;
 use crate::connections::CALL_ID;
@@ -30,6 +30,8 @@ fn is_grpcs(name: &HeaderName) -> bool {
         || name == ACCEPT_ENCODING
         || name.as_str().starts_with("grpc-")
         || name == "x-grpc-web"
+        // Over HTTP/2 it is a pseudo header, of which there is no trace either.
+        || name == HOST
 }
 
 /// Leaves what a function may see. Values of the same name stay apart, in order, as
@@ -65,6 +67,7 @@ mod tests {
             ("content-type", "application/grpc"),
             ("te", "trailers"),
             ("grpc-timeout", "1S"),
+            ("host", "here"),
             ("grpc-accept-encoding", "gzip"),
             ("content-length", "12"),
             ("connection", "close"),
