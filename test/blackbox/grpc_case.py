@@ -208,7 +208,7 @@ class GrpcCase(Clients, OwnServerCase):
 
     def function(self, code=BEHAVES, environment="python3", **more):
         """The name of a function with this code, which may have been called before."""
-        key = (code, environment, repr(sorted(more.items())))
+        key = repr((code, environment, sorted(more.items())))
         made = type(self)._functions
         if key not in made:
             entries = {"fn.py": code} if environment == "python3" else code
