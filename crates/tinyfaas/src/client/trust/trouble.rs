@@ -13,6 +13,17 @@ use crate::failure::Failure;
 
 const CLOCK: &str = "is this machine's clock right? date says what it thinks";
 
+/// Alerts that come when the handshake is done for the client (RFC 8446 section 4.4.2),
+/// and so in the midst of what it asks.
+const OF_CERTIFICATES: [AlertDescription; 6] = [
+    AlertDescription::CertificateRequired,
+    AlertDescription::UnknownCA,
+    AlertDescription::BadCertificate,
+    AlertDescription::CertificateExpired,
+    AlertDescription::AccessDenied,
+    AlertDescription::DecryptError,
+];
+
 /// Why, in words for a sentence's end, and what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::client) struct Trouble {
@@ -42,7 +53,9 @@ impl Trouble {
     /// The trouble with TLS that an error tells of, if it does.
     pub(in crate::client) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         let mut next = Some(error);
+        let mut deepest = error;
         while let Some(error) = next {
+            deepest = error;
             if let Some(found) = error.downcast_ref::<rustls::Error>() {
                 return Some(Self::of_tls(found));
             }
@@ -53,7 +66,17 @@ impl Trouble {
                 None => error.source(),
             };
         }
-        None
+        Self::of_text(&deepest.to_string())
+    }
+
+    /// The same where no more than the words is left of rustls' error: so it is with
+    /// HTTP/2.
+    fn of_text(text: &str) -> Option<Self> {
+        let is_this = |alert: &&AlertDescription| {
+            text.contains(&rustls::Error::AlertReceived(**alert).to_string())
+        };
+        let (why, advice) = of_alert(*OF_CERTIFICATES.iter().find(is_this)?);
+        Some(Self { why, advice })
     }
 
     fn of_tls(error: &rustls::Error) -> Self {
@@ -185,4 +208,22 @@ fn plain_name(name: &str) -> &str {
 fn day(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|time| ASN1Time::from_timestamp(time).ok());
     time.and_then(|time| time.to_rfc2822().ok()).unwrap_or_else(|| format!("second {seconds}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_known_wherever_it_is() {
+        let check = |error: &(dyn Error + 'static), expected: Option<Advice>| {
+            assert_eq!(Trouble::of(error).map(|trouble| trouble.advice), expected, "{error}");
+        };
+        let alert = || rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        check(&alert(), Some(Advice::Show));
+        check(&io::Error::other(alert()), Some(Advice::Show));
+        check(&io::Error::other(alert().to_string()), Some(Advice::Show));
+        check(&io::Error::other("received fatal alert: InternalError"), None);
+        check(&io::Error::from(io::ErrorKind::ConnectionReset), None);
+    }
 }
