@@ -16,7 +16,8 @@ pub(crate) enum Code {
     Failed = 1,
     /// Wrong arguments, or a folder that leaves open what is meant.
     Usage = 2,
-    /// No server answers at that address, or the connection broke.
+    /// No server answers at that address, or none that is trusted, or the connection
+    /// broke.
     Unreachable = 3,
     /// There is no such function or call.
     NotFound = 4,
@@ -34,7 +35,7 @@ Exit codes:
   0  done, or stopped as asked
   1  failed: the message says why
   2  wrong usage or configuration
-  3  no server answers there, or the connection broke
+  3  no server answers there, over TLS none that is trusted, or the connection broke
   4  there is no such function or call
   5  the function replied with an error, or died
   6  the function or the server has no room now: try again later

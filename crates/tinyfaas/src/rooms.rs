@@ -4,6 +4,7 @@
 //! the limits do.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tinyfaas_gateway::{CoapConfig, GatewayConfig, GrpcConfig};
 use tinyfaas_handlers::process::ProcessConfig;
@@ -109,11 +110,15 @@ pub(crate) fn management(config: &Config, data_dir: &Path) -> ManagementConfig {
     }
 }
 
+/// Files are looked at no more often than this, whatever is asked for.
+const RELOAD_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 /// What TLS has.
 pub(crate) fn tls(config: &Config) -> TlsConfig {
     let managed = config.endpoint("management-tls").port.is_some();
     TlsConfig {
         handshake_timeout: config.duration("tls-handshake-timeout"),
+        reload_interval: config.duration("tls-reload-interval").max(RELOAD_INTERVAL_MIN),
         expected_names: if managed { config.list(MANAGEMENT_HOSTS) } else { Vec::new() },
         ..TlsConfig::default()
     }

@@ -60,6 +60,11 @@ impl Opening {
         Ok(Some(Self { tls, callers, managers }))
     }
 
+    /// The certificate that was read; none where it is made or fetched.
+    pub(crate) fn describe(&self) -> Option<Description> {
+        self.tls.as_ref()?.describe()
+    }
+
     /// Makes what is not there yet, in the server's directory and as its user.
     ///
     /// # Errors

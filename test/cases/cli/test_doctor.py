@@ -33,6 +33,16 @@ class Doctor(CommandLine, OwnServerCase):
             self.assertEqual(check["cost"] is None, check["state"] == "ok", check)
         return told["ok"], {check["name"]: check for check in told["checks"]}
 
+    def test_certificates_are_looked_at(self):
+        empty = self.folder({"cert.pem": "", "key.pem": ""})
+        tls = {"HTTPS_PORT": "0", "TF_TLS_CERTIFICATE": empty / "cert.pem", "TF_TLS_KEY": empty / "key.pem"}
+        ok, checks = self.checks({**self.free(), **tls})
+        self.assertFalse(ok)
+        self.assertIn("it is empty", checks["certificate"]["found"])
+        ok, checks = self.checks({**self.free(), "HTTPS_PORT": "0", "TF_TLS_SELF_SIGNED": "yes"})
+        self.assertTrue(ok)
+        self.assertEqual(checks["certificate"]["state"], "ok")
+
     def test_what_a_host_offers(self):
         ok, checks = self.checks(self.free())
         self.assertTrue(ok, checks)

@@ -296,6 +296,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "root certificates of which those must be; empty: those of TF_TLS_CLIENT_CA, with which every caller can run code here"),
     setting(TLS, "tls-handshake-timeout", "TF_TLS_HANDSHAKE_TIMEOUT", "10s", Kind::Duration,
         "how long a client may take to set up TLS; beyond: closed"),
+    setting(TLS, "tls-reload-interval", "TF_TLS_RELOAD_INTERVAL", "5s", Kind::Duration,
+        "how often it is looked whether the files of certificates have changed, 100ms at least"),
 
     setting(DEPLOYS, "start-timeout", "TF_START_TIMEOUT", "60s", Kind::Duration,
         "from a handler's start to its readiness"),

@@ -15,9 +15,21 @@ use crate::client::Server;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::terminal::tame;
-use crate::{keys, listen};
+use crate::{keys, listen, tls};
 
 const SERVER: &str = "server";
+/// The endpoints whose ports are tried.
+const PORTS: [&str; 9] = [
+    "management",
+    "management-tls",
+    "http",
+    "https",
+    "coap",
+    "coap-tcp",
+    "coaps",
+    "grpc",
+    "grpc-tls",
+];
 const DOCKER: &str = "docker";
 /// A server that does not answer for so long is none.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -37,12 +49,9 @@ pub(super) async fn checks(
             let of_file = config.file().map(|file| file.display().to_string());
             let found = of_file.unwrap_or_else(|| "defaults, no file of settings".to_owned());
             checks.push(Check::ok(SERVER, "configuration", found));
-            checks.extend(
-                ["management", "http", "coap", "coap-tcp", "coaps", "grpc"]
-                    .into_iter()
-                    .filter_map(|name| port(config, name, &server, &about)),
-            );
+            checks.extend(PORTS.into_iter().filter_map(|name| port(config, name, &server, &about)));
             checks.extend(coap_keys(config));
+            checks.extend(certificate(config));
         }
         Err(mistakes) => {
             let cost = "no server can start; correct it";
@@ -67,6 +76,29 @@ fn coap_keys(config: &Config) -> Option<Check> {
             Check::missing(SERVER, NAME, keys.warnings.join("; "), cost)
         }
         Ok(keys) => Check::ok(SERVER, NAME, format!("of {} identities", keys.keys.len())),
+    })
+}
+
+/// Whether the files of certificates can be read and are good; none where no endpoint
+/// speaks TLS. What a server makes or fetches itself is not asked for.
+fn certificate(config: &Config) -> Option<Check> {
+    const NAME: &str = "certificate";
+    let opened = tls::Opening::begin(config).transpose()?;
+    Some(match opened.as_ref().map(tls::Opening::describe) {
+        Err(error) => {
+            let cost = "a server of this user cannot start with it; correct it";
+            Check::problem(SERVER, NAME, format!("{error:#}"), cost)
+        }
+        Ok(Some(certificate)) => {
+            let until = certificate.not_after;
+            let names = certificate.names.join(", ");
+            Check::ok(
+                SERVER,
+                NAME,
+                format!("of {}, for {names}, until {until}", certificate.source),
+            )
+        }
+        Ok(None) => Check::ok(SERVER, NAME, "the server has it made when it starts"),
     })
 }
 
