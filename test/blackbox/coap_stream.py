@@ -65,8 +65,10 @@ class Stream:
     """A client on one connection, which has said what it can unless `csm` is None.
     Every wait ends after `WAIT_S` with a TimeoutError."""
 
-    def __init__(self, address, csm=()):
+    def __init__(self, address, csm=(), context=None):
         self.socket = socket.create_connection(address, WAIT_S)
+        if context:
+            self.socket = context.wrap_socket(self.socket, server_hostname=address[0])
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._input = b""
         if csm is not None:

@@ -57,6 +57,8 @@ pub struct CoapSockets {
     pub udp: Vec<UdpSocket>,
     /// For connections.
     pub tcp: Vec<TcpListener>,
+    /// For connections with TLS, which should offer `coap` (ALPN).
+    pub tcp_secured: Vec<(TcpListener, tinyfaas_tls::Acceptor)>,
     /// For datagrams within DTLS.
     pub secured: Vec<UdpSocket>,
 }
@@ -123,14 +125,17 @@ impl Transports {
         sockets: CoapSockets,
         keys: PskKeys,
     ) -> io::Result<()> {
-        let CoapSockets { udp, tcp, secured } = sockets;
+        let CoapSockets { udp, tcp, tcp_secured, secured } = sockets;
         if !udp.is_empty() || !secured.is_empty() {
             let stop = self.stop.subscribe();
             let endpoint = Endpoint::new(Arc::clone(coap), udp, secured, keys, stop)?;
             self.tasks.push(tokio::spawn(endpoint));
         }
-        if !tcp.is_empty() {
-            let acceptor = Acceptor::new(Arc::clone(coap), tcp, self.stop.subscribe())?;
+        let plain = tcp.into_iter().map(|listener| (listener, None));
+        let over_tls = tcp_secured.into_iter().map(|(listener, tls)| (listener, Some(tls)));
+        let connected: Vec<_> = plain.chain(over_tls).collect();
+        if !connected.is_empty() {
+            let acceptor = Acceptor::new(Arc::clone(coap), connected, self.stop.subscribe())?;
             self.tasks.push(tokio::spawn(acceptor.run()));
         }
         Ok(())

@@ -47,6 +47,8 @@ pub struct Endpoints {
     pub coap: Option<u16>,
     /// Of CoAP over TCP.
     pub coap_tcp: Option<u16>,
+    /// Of CoAP over TCP with TLS.
+    pub coaps_tcp: Option<u16>,
     /// Of CoAP over DTLS.
     pub coaps: Option<u16>,
     /// Of gRPC.
@@ -213,6 +215,7 @@ impl Endpoints {
     fn by_scheme(self, host: &str, name: &str) -> impl Iterator<Item = (&'static str, String)> {
         let more = [
             ("coap+tcp", self.coap_tcp),
+            ("coaps+tcp", self.coaps_tcp),
             ("coaps", self.coaps),
             ("https", self.https),
             ("grpcs", self.grpc_tls),

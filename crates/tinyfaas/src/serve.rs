@@ -42,6 +42,7 @@ struct Sockets {
     http: (Endpoint, Option<Bound>),
     coap: (Endpoint, Option<Bound>),
     coap_tcp: (Endpoint, Option<Bound>),
+    coaps_tcp: (Endpoint, Option<Bound>),
     coaps: (Endpoint, Option<Bound>),
     https: (Endpoint, Option<Bound>),
     management_tls: (Endpoint, Option<Bound>),
@@ -68,6 +69,7 @@ impl Sockets {
             http: bind(config.endpoint("http"))?,
             coap: bind(config.endpoint("coap"))?,
             coap_tcp: bind(config.endpoint("coap-tcp"))?,
+            coaps_tcp: bind(config.endpoint("coaps-tcp"))?,
             coaps: bind(config.endpoint("coaps"))?,
             https: bind(config.endpoint("https"))?,
             management_tls: bind(config.endpoint("management-tls"))?,
@@ -77,7 +79,7 @@ impl Sockets {
     }
 
     /// Each endpoint with what became of it.
-    fn pairs(&self) -> [summary::Outcome<'_>; 9] {
+    fn pairs(&self) -> [summary::Outcome<'_>; 10] {
         let all = [
             &self.management,
             &self.management_tls,
@@ -85,6 +87,7 @@ impl Sockets {
             &self.https,
             &self.coap,
             &self.coap_tcp,
+            &self.coaps_tcp,
             &self.coaps,
             &self.grpc,
             &self.grpc_tls,
@@ -99,6 +102,7 @@ impl Sockets {
             http: port(&self.http.1),
             coap: port(&self.coap.1),
             coap_tcp: port(&self.coap_tcp.1),
+            coaps_tcp: port(&self.coaps_tcp.1),
             coaps: port(&self.coaps.1),
             grpc: port(&self.grpc.1),
             https: port(&self.https.1),
@@ -122,8 +126,12 @@ impl Sockets {
     }
 
     /// What CoAP is served on.
-    fn take_coap(&mut self) -> CoapSockets {
+    fn take_coap(&mut self, secured: Option<&Secured>) -> CoapSockets {
+        let tls = secured.map(Secured::for_coap);
+        let over_tls: Vec<StdListener> =
+            self.coaps_tcp.1.as_mut().map(Bound::take).unwrap_or_default();
         CoapSockets {
+            tcp_secured: over_tls.into_iter().zip(tls.into_iter().cycle()).collect(),
             udp: self.coap.1.as_mut().map(Bound::take).unwrap_or_default(),
             tcp: self.coap_tcp.1.as_mut().map(Bound::take).unwrap_or_default(),
             secured: self.coaps.1.as_mut().map(Bound::take).unwrap_or_default(),
@@ -222,7 +230,7 @@ async fn run(config: &Config, data_dir: &DataDir, prepared: Prepared) -> anyhow:
         rooms::management(config, data_dir.path()),
         rooms::process(data_dir.path()),
     );
-    let coap_tcp = sockets.coap_tcp.1.is_some();
+    let coap_tcp = sockets.coap_tcp.1.is_some() || sockets.coaps_tcp.1.is_some();
     let fewer = open_files.share(coap_tcp, &mut for_gateway, &mut for_management, &mut for_process);
     if let Some(fewer) = fewer {
         tracing::warn!("{fewer}");
@@ -300,7 +308,7 @@ fn serve_calls(
         gateway.serve_https(https, secured.for_calls()).context("cannot serve HTTPS")?;
         gateway.serve_grpc_tls(listeners(&mut sockets.grpc_tls.1)?, secured.for_calls());
     }
-    gateway.serve_coap(sockets.take_coap(), keys).context("cannot serve CoAP")
+    gateway.serve_coap(sockets.take_coap(secured), keys).context("cannot serve CoAP")
 }
 
 /// Tells where the server is reached, in `ports.json` and to whoever listens.

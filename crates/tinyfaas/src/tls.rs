@@ -83,6 +83,11 @@ impl Secured {
         self.tls.acceptor(HTTP, self.callers.clone())
     }
 
+    /// For that of CoAP over TCP (RFC 8323 section 8.2).
+    pub(crate) fn for_coap(&self) -> Acceptor {
+        self.tls.acceptor(&[b"coap"], self.callers.clone())
+    }
+
     /// For that of management.
     pub(crate) fn for_management(&self) -> Acceptor {
         self.tls.acceptor(HTTP_1, self.managers.clone())
@@ -107,7 +112,7 @@ impl Secured {
     pub(crate) fn clients(&self, endpoint: &str) -> &ClientCertificates {
         match endpoint {
             "management-tls" => &self.managers,
-            "https" | "grpc-tls" => &self.callers,
+            "https" | "grpc-tls" | "coaps-tcp" => &self.callers,
             _ => &ClientCertificates::None,
         }
     }
@@ -132,8 +137,8 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         || !config.text(ACME_DOMAINS).is_empty();
     if has_source && !is_on(config) {
         warnings.push(
-            "a certificate is given, but no endpoint speaks TLS; set HTTPS_PORT, GRPC_TLS_PORT or \
-             MANAGEMENT_TLS_PORT"
+            "a certificate is given, but no endpoint speaks TLS; set HTTPS_PORT, GRPC_TLS_PORT, \
+             COAPS_TCP_PORT or MANAGEMENT_TLS_PORT"
                 .to_owned(),
         );
     }

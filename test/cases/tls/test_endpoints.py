@@ -11,6 +11,8 @@ import time
 from blackbox import folders, http
 from blackbox.case import OwnServerCase
 from blackbox.certificates import Authority, pin, trusting
+from blackbox.coap_stream import CSM, Stream
+from blackbox.grpc_clients import need_grpcio, stubs
 from blackbox.server import scratch
 
 SUBJECT = "X-Tinyfaas-Client-Subject"
@@ -312,3 +314,94 @@ class Management(TlsCase):
             TF_MANAGEMENT_CLIENT_CA=self.clients.root,
         )
         self.assertNotIn("open to the network", server.output())
+
+
+class Grpc(TlsCase):
+    def channel(self, client=None):
+        """A connection of grpcio's to the endpoint over TLS."""
+        grpc = need_grpcio(self)
+        shown = (client.key.read_bytes(), client.certificate.read_bytes()) if client else (None, None)
+        credentials = grpc.ssl_channel_credentials(self.authority.root.read_bytes(), *shown)
+        channel = grpc.secure_channel(f"127.0.0.1:{self.server.ports['grpc_tls']}", credentials)
+        self.addCleanup(channel.close)
+        return channel
+
+    def show(self, channel, version=1, metadata=()):
+        """The headers that the function show gets."""
+        v1, v1_grpc, v2, v2_grpc = stubs(self)
+        if version == 1:
+            asked = v1.Data(functionIdentifier="show", data="")
+            answer = v1_grpc.TinyFaaSStub(channel).Request(asked, metadata=metadata, timeout=20)
+            return json.loads(answer.response)
+        forged = [v2.Header(name=name, value=b"CN=admin") for name in FORGED]
+        asked = v2.InvokeRequest(function="show", headers=forged)
+        answer = v2_grpc.TinyFaaSStub(channel).Invoke(asked, metadata=metadata, timeout=20)
+        return json.loads(answer.body)
+
+    def test_functions_are_called_and_told_of_certificates(self):
+        server = self.start_tls(
+            GRPC_TLS_PORT="0", TF_TLS_CLIENTS="optional", TF_TLS_CLIENT_CA=self.clients.root
+        )
+        self.assertRegex(server.output(), r"\n  grpc-tls +port \d+ on all addresses, clients may show")
+        self.python(SHOW, name="show")
+        forged = [(name.lower(), value) for name, value in FORGED.items()]
+        client = self.clients.client("/CN=sensor-1")
+        for version in (1, 2):
+            for shown in (None, client):
+                with self.subTest(version=version, shown=bool(shown)):
+                    headers = self.show(self.channel(shown), version, forged)
+                    self.assertNotIn("admin", json.dumps(headers))
+                    self.assertEqual(headers.get(SUBJECT), shown and "CN=sensor-1")
+                    self.assertEqual(headers.get(FINGERPRINT), shown and client.fingerprint)
+
+    def test_who_must_show_one_and_has_none_is_refused(self):
+        self.start_tls(
+            GRPC_TLS_PORT="0", TF_TLS_CLIENTS="required", TF_TLS_CLIENT_CA=self.clients.root
+        )
+        self.python(SHOW, name="show")
+        grpc = need_grpcio(self)
+        with self.assertRaises(grpc.RpcError) as failed:
+            self.show(self.channel())
+        self.assertEqual(failed.exception.code(), grpc.StatusCode.UNAVAILABLE)
+        self.assertIn(SUBJECT, self.show(self.channel(self.clients.client())))
+
+
+class Coap(TlsCase):
+    def stream(self, context):
+        """A connection to CoAP over TCP with TLS."""
+        stream = Stream(("127.0.0.1", self.server.ports["coaps_tcp"]), context=context)
+        self.addCleanup(stream.close)
+        self.assertEqual(stream.receive().code, CSM)
+        return stream
+
+    def test_functions_are_called(self):
+        server = self.start_tls(HTTPS_PORT="-1", COAPS_TCP_PORT="0")
+        port = server.ports["coaps_tcp"]
+        self.assertRegex(server.output(), rf"\n  coaps-tcp +port {port} on all addresses\n")
+        self.deploy("python3", "echo", name="echo")
+        stream = self.stream(self.trusting(alpn=["coap"]))
+        self.assertEqual(stream.socket.selected_alpn_protocol(), "coap")
+        body = bytes(range(256)) * 4
+        answer = stream.ask("POST", "echo", body)
+        self.assertEqual((answer.status, answer.payload == body), ("2.05", True))
+        about = json.loads(self.manage("/v1/functions/echo").text)
+        self.assertEqual(about["urls"]["coaps+tcp"], f"coaps+tcp://127.0.0.1:{port}/echo")
+        # One that has not begun its handshake holds no stop up.
+        silent = socket.create_connection(("127.0.0.1", port), 10)
+        self.addCleanup(silent.close)
+        self.ends_clean(server)
+
+    def test_another_protocol_is_not_agreed_on(self):
+        self.start_tls(COAPS_TCP_PORT="0")
+        with self.assertRaisesRegex(ssl.SSLError, "(?i)no.application.protocol"):
+            self.stream(self.trusting(alpn=["h2"]))
+
+    def test_who_must_show_a_certificate_and_has_none_is_refused(self):
+        self.start_tls(
+            COAPS_TCP_PORT="0", TF_TLS_CLIENTS="required", TF_TLS_CLIENT_CA=self.clients.root
+        )
+        self.deploy("python3", "echo", name="echo")
+        with self.assertRaises((ssl.SSLError, ConnectionError, EOFError)):
+            self.stream(self.trusting(alpn=["coap"])).ask("POST", "echo", b"hi")
+        answer = self.stream(self.trusting(self.clients.client(), alpn=["coap"])).ask("POST", "echo", b"hi")
+        self.assertEqual(answer.payload, b"hi")

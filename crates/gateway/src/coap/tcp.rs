@@ -1,4 +1,5 @@
-//! CoAP over TCP (RFC 8323): accepting connections, and what all of them share.
+//! CoAP over TCP, with TLS or without (RFC 8323): accepting connections, and what all of
+//! them share.
 //!
 //! Owns how many there are and their end with the server. Must not know what
 //! becomes of one (`connection.rs`), nor the rules of a stream (`tinyfaas_coap`).
@@ -48,10 +49,13 @@ struct Tcp {
     blocks: Mutex<Blocks>,
 }
 
+/// A listening socket, and TLS where it is spoken there.
+type Listener = (TcpListener, Option<tinyfaas_tls::Acceptor>);
+
 /// The listening sockets and the connections.
 pub(super) struct Acceptor {
     tcp: Arc<Tcp>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     stop: watch::Receiver<Stop>,
     places: Arc<Semaphore>,
     sessions: u64,
@@ -65,11 +69,13 @@ impl Acceptor {
     /// Where one of them cannot be used.
     pub(super) fn new(
         coap: Arc<Coap>,
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Vec<(std::net::TcpListener, Option<tinyfaas_tls::Acceptor>)>,
         stop: watch::Receiver<Stop>,
     ) -> io::Result<Self> {
-        let listeners =
-            listeners.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?;
+        let listeners = listeners
+            .into_iter()
+            .map(|(listener, tls)| Ok((TcpListener::from_std(listener)?, tls)))
+            .collect::<io::Result<_>>()?;
         let blocks = coap.config.blocks.clone();
         let secret = u128::from_ne_bytes(random::draw());
         Ok(Self {
@@ -93,12 +99,12 @@ impl Acceptor {
             figures.connections.store(connections.len(), Ordering::Relaxed);
             tokio::select! {
                 accepted = accept(&self.listeners) => match accepted {
-                    Ok((stream, remote)) => {
+                    Ok((stream, remote, tls)) => {
                         if let Some(place) = self.place() {
-                            self.begin(&mut connections, stream, remote, place);
+                            self.begin(&mut connections, stream, remote, tls, place);
                         } else {
                             figures.connections_refused.fetch_add(1, Ordering::Relaxed);
-                            self.refuse(&mut refusals, stream);
+                            self.refuse(&mut refusals, stream, tls.is_some());
                         }
                     }
                     Err(error) => self.pause(&error).await,
@@ -125,6 +131,7 @@ impl Acceptor {
         connections: &mut JoinSet<()>,
         stream: TcpStream,
         remote: SocketAddr,
+        tls: Option<tinyfaas_tls::Acceptor>,
         place: OwnedSemaphorePermit,
     ) {
         // Without this a small message may wait for an acknowledgement; where it
@@ -135,16 +142,21 @@ impl Acceptor {
         self.sessions += 1;
         let (tcp, stop) = (Arc::clone(&self.tcp), self.stop.clone());
         connections.spawn(async move {
-            connection::serve(&tcp, stream, peer, stop).await;
+            match tls {
+                None => connection::serve(&tcp, stream, peer, stop).await,
+                // In a box: what a handshake needs shall not make those larger that
+                // have none.
+                Some(tls) => Box::pin(serve_tls(&tcp, stream, tls, peer, stop)).await,
+            }
             drop(place);
         });
     }
 
     /// Tells a connection that there are too many; where that many are being told
-    /// already, it is closed without a word.
-    fn refuse(&self, refusals: &mut JoinSet<()>, stream: TcpStream) {
+    /// already, or there would have to be a handshake first, it is closed without a word.
+    fn refuse(&self, refusals: &mut JoinSet<()>, stream: TcpStream, tls: bool) {
         let config = &self.tcp.coap.config.tcp;
-        if refusals.len() < config.refusals_max {
+        if !tls && refusals.len() < config.refusals_max {
             refusals.spawn(refuse(stream, config.linger_timeout));
         }
     }
@@ -173,16 +185,37 @@ async fn stopped(mut stop: watch::Receiver<Stop>) -> Instant {
 }
 
 /// A connection on whichever of these sockets has one.
-async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept(
+    listeners: &[Listener],
+) -> io::Result<(TcpStream, SocketAddr, Option<tinyfaas_tls::Acceptor>)> {
     poll_fn(|cx| {
-        for listener in listeners {
+        for (listener, tls) in listeners {
             if let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                return Poll::Ready(accepted);
+                return Poll::Ready(accepted.map(|(stream, from)| (stream, from, tls.clone())));
             }
         }
         Poll::Pending
     })
     .await
+}
+
+/// The handshake, which ends at once when the server stops; then as without TLS.
+async fn serve_tls(
+    tcp: &Tcp,
+    stream: TcpStream,
+    tls: tinyfaas_tls::Acceptor,
+    peer: Peer,
+    stop: watch::Receiver<Stop>,
+) {
+    let done = tokio::select! {
+        _ = stopped(stop.clone()) => return,
+        done = tls.accept(stream) => done,
+    };
+    match done {
+        Ok(stream) => connection::serve(tcp, stream, peer, stop).await,
+        // The client was told; that it failed is mostly its own affair.
+        Err(error) => tracing::debug!("no TLS with a client of CoAP: {error}"),
+    }
 }
 
 /// Tells a connection that there are too many.

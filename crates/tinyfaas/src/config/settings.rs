@@ -88,7 +88,8 @@ pub(crate) const TLS_SELF_SIGNED: &str = "tls-self-signed";
 pub(crate) const ACME_DOMAINS: &str = "acme-domains";
 
 /// The ports that are served over TLS.
-pub(crate) const TLS_PORTS: &[&str] = &["https-port", "grpc-tls-port", "management-tls-port"];
+pub(crate) const TLS_PORTS: &[&str] =
+    &["https-port", "grpc-tls-port", "coaps-tcp-port", "management-tls-port"];
 
 /// The setting that lists names of this server beside those of its machine.
 pub(crate) const MANAGEMENT_HOSTS: &str = "management-hosts";
@@ -133,6 +134,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "port of the management service over TLS; negative: off, 0: any free one"),
     setting(ENDPOINTS, "coap-tcp-port", "COAP_TCP_PORT", "-1", Kind::Port,
         "port of CoAP over TCP, by custom 5683; negative: off, 0: any free one"),
+    setting(ENDPOINTS, "coaps-tcp-port", "COAPS_TCP_PORT", "-1", Kind::Port,
+        "port of CoAP over TCP with TLS, by custom 5684; negative: off, 0: any free one"),
     setting(ENDPOINTS, "coaps-port", "COAPS_PORT", "", Kind::PortIfWanted,
         "port of CoAP over DTLS (UDP); negative: off, 0: any free one, empty: 5684 if keys are given, else off"),
     setting(ENDPOINTS, "http-address", "HTTP_ADDRESS", "all", Kind::Addresses,
@@ -141,6 +144,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "addresses of the CoAP endpoint"),
     setting(ENDPOINTS, "coap-tcp-address", "COAP_TCP_ADDRESS", "all", Kind::Addresses,
         "addresses of CoAP over TCP"),
+    setting(ENDPOINTS, "coaps-tcp-address", "COAPS_TCP_ADDRESS", "all", Kind::Addresses,
+        "addresses of CoAP over TCP with TLS"),
     setting(ENDPOINTS, "coaps-address", "COAPS_ADDRESS", "all", Kind::Addresses,
         "addresses of CoAP over DTLS"),
     setting(ENDPOINTS, "grpc-address", "GRPC_ADDRESS", "all", Kind::Addresses,

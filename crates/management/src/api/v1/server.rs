@@ -104,13 +104,25 @@ impl Ports {
             https,
             coap,
             coap_tcp,
+            coaps_tcp,
             coaps,
             grpc,
             grpc_tls,
             management,
             management_tls,
         } = endpoints;
-        Self { http, https, coap, coap_tcp, coaps, grpc, grpc_tls, management, management_tls }
+        Self {
+            http,
+            https,
+            coap,
+            coap_tcp,
+            coaps_tcp,
+            coaps,
+            grpc,
+            grpc_tls,
+            management,
+            management_tls,
+        }
     }
 }
 

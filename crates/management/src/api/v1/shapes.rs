@@ -69,6 +69,8 @@ pub(in crate::api) struct Ports {
     pub(super) coap: Option<u16>,
     /// Of calls over CoAP over TCP.
     pub(super) coap_tcp: Option<u16>,
+    /// Of calls over CoAP over TCP with TLS.
+    pub(super) coaps_tcp: Option<u16>,
     /// Of calls over CoAP over DTLS.
     pub(super) coaps: Option<u16>,
     /// Of calls over gRPC.

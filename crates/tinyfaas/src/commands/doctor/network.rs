@@ -19,13 +19,14 @@ use crate::{keys, listen, tls};
 
 const SERVER: &str = "server";
 /// The endpoints whose ports are tried.
-const PORTS: [&str; 9] = [
+const PORTS: [&str; 10] = [
     "management",
     "management-tls",
     "http",
     "https",
     "coap",
     "coap-tcp",
+    "coaps-tcp",
     "coaps",
     "grpc",
     "grpc-tls",

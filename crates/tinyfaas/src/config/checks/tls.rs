@@ -131,10 +131,11 @@ fn callers(given: Given<'_>) -> Option<String> {
             "{shown}: name the file of the roots of their certificates by {variable}"
         ));
     }
-    (given.is_off("https-port") && given.is_off("grpc-tls-port")).then(|| {
+    let ports = ["https-port", "grpc-tls-port", "coaps-tcp-port"];
+    ports.into_iter().all(|port| given.is_off(port)).then(|| {
         format!(
-            "{}: callers show certificates over TLS only, which is off; set HTTPS_PORT or \
-             GRPC_TLS_PORT",
+            "{}: callers show certificates over TLS only, which is off; set HTTPS_PORT, \
+             GRPC_TLS_PORT or COAPS_TCP_PORT",
             given.shown(clients)
         )
     })
@@ -244,7 +245,10 @@ mod tests {
         check(&[HTTPS, SELF_SIGNED, roots, required], &[]);
         check(&[HTTPS, SELF_SIGNED, required], &["by TF_TLS_CLIENT_CA"]);
         check(&[HTTPS, SELF_SIGNED, roots], &["set TF_TLS_CLIENTS=required"]);
-        check(&[MANAGED, SELF_SIGNED, roots, required], &["set HTTPS_PORT or GRPC_TLS_PORT"]);
+        check(
+            &[MANAGED, SELF_SIGNED, roots, required],
+            &["set HTTPS_PORT, GRPC_TLS_PORT or COAPS_TCP_PORT"],
+        );
         let managers = ("TF_MANAGEMENT_CLIENTS", "required");
         check(&[MANAGED, SELF_SIGNED, roots, managers], &[]);
         let their_roots = ("TF_MANAGEMENT_CLIENT_CA", FILE);
