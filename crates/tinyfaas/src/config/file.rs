@@ -167,9 +167,13 @@ fn text_of(value: &DeValue<'_>, setting: &Setting) -> Result<String, String> {
         }
         Kind::Addresses | Kind::Names | Kind::Emails | Kind::Origins => "a text or a list of texts",
         Kind::YesNo => "true or false",
-        Kind::Text | Kind::User | Kind::Choice(_) | Kind::File | Kind::HttpsUrl | Kind::Keys => {
-            "a text"
-        }
+        Kind::Text
+        | Kind::User
+        | Kind::Word
+        | Kind::Choice(_)
+        | Kind::File
+        | Kind::HttpsUrl
+        | Kind::Keys => "a text",
     };
     Err(format!("{} is {found}; it must be {wanted}", setting.name))
 }

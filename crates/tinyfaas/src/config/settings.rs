@@ -287,7 +287,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "how it sees that the names are this server's: on the HTTP endpoint over TLS, reached on port 443, or on the plain one, reached on port 80"),
     setting(TLS, "acme-ca-file", "TF_ACME_CA_FILE", "", Kind::File,
         "root certificates, in PEM, by which its own server is trusted; empty: the system's"),
-    setting(TLS, "acme-profile", "TF_ACME_PROFILE", "", Kind::Text,
+    setting(TLS, "acme-profile", "TF_ACME_PROFILE", "", Kind::Word,
         "which of its profiles is wanted, such as shortlived, which Let's Encrypt demands for IP addresses; empty: its usual one"),
     setting(TLS, "acme-retry", "TF_ACME_RETRY", "1min", Kind::Duration,
         "the wait after a first failure; it doubles with each further one, up to a day"),

@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Origins,
     /// A user's name or number.
     User,
+    /// A name that somebody else has given: letters, digits, `-`, `_` and `.`.
+    Word,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A file that is there, or none.
@@ -140,6 +142,7 @@ impl Kind {
             Self::Names => names(text).map(Value::Text),
             Self::Origins => origins(text).map(Value::Text),
             Self::User => user(text).map(Value::Text),
+            Self::Word => word(text).map(Value::Text),
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(words) => Err(format!("use one of: {}", words.join(", "))),
             Self::File => file(text).map(Value::Text),
@@ -212,6 +215,14 @@ fn origins(text: &str) -> Result<String, String> {
 
 /// What useradd takes for a name, and numbers; whether there is such a user is
 /// found out at start.
+fn word(text: &str) -> Result<String, String> {
+    let in_words = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    match text.chars().all(in_words) {
+        true => Ok(text.to_owned()),
+        false => Err("no such name; it has letters, digits, '-', '_' and '.' only".to_owned()),
+    }
+}
+
 fn user(text: &str) -> Result<String, String> {
     let in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '$');
     if text.starts_with('-') || !text.chars().all(in_names) {
@@ -338,6 +349,9 @@ mod tests {
         check(Kind::User, "tiny_faas-1", text("tiny_faas-1"));
         check(Kind::User, "a b", None);
         check(Kind::User, "/root", None);
+        check(Kind::Word, "tls-server_2.0", text("tls-server_2.0"));
+        check(Kind::Word, "", text(""));
+        check(Kind::Word, "a/b", None);
     }
 
     #[test]
