@@ -8,6 +8,7 @@ mod about;
 mod call;
 mod config;
 mod error;
+mod health;
 mod message;
 mod metadata;
 mod reply;

@@ -216,7 +216,7 @@ impl Gateway {
             // Aborted or panicked: its socket is closed either way.
             let _ = task.await;
         }
-        self.grpc.about.stop().await;
+        self.grpc.about.stop();
         connections.end_all(Order::Close);
         let transports = std::mem::take(&mut *self.transports.lock());
         let (ended, (), ()) = tokio::join!(

@@ -4,6 +4,9 @@
 //! makes it anew, and without `UPDATE` that test fails where it is stale. Must not
 //! know how a call is run.
 
+/// How messages are written and read.
+pub use prost::Message;
+
 /// Version 1: the interface of the original. On the wire `string` and `bytes` are
 /// the same; here `data` and `response` are bytes, so that text which is none is
 /// seen before it is damaged.

@@ -1,6 +1,6 @@
 //! What the server tells of itself: its health, and what is served.
 //!
-//! Owns the services grpc.health.v1 and grpc.reflection, which come from tonic. Must
+//! Owns the services grpc.health.v1 and grpc.reflection, the latter from tonic. Must
 //! not know functions.
 
 use std::future::Future;
@@ -12,34 +12,26 @@ use futures_util::FutureExt;
 use tinyfaas_grpc::FILE_DESCRIPTOR_SET;
 use tokio::sync::watch;
 use tonic::body::Body;
-use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder;
 use tower_service::Service;
 
 use super::Answer;
-use super::service::SERVED;
-
-/// All services together, in the words of health checks.
-const ALL: &str = "";
+use super::health::Health;
 
 type Served = Pin<Box<dyn Future<Output = Answer> + Send>>;
 type Serve = Arc<dyn Fn(Request<Body>) -> Served + Send + Sync>;
 
 /// The two services.
 pub(crate) struct About {
-    pub(super) health: HealthServer<HealthService>,
+    pub(super) health: HealthServer<Health>,
     pub(super) reflection_v1: Serve,
     pub(super) reflection_v1alpha: Serve,
-    reporter: HealthReporter,
     stopping: watch::Sender<bool>,
 }
 
 impl About {
     pub(crate) fn new() -> Self {
-        let reporter = HealthReporter::new();
-        let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         let builder = || {
             Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -50,27 +42,18 @@ impl About {
                 )
         };
         let valid = "they are generated, and a test reads them";
-        let about = Self {
-            health,
+        let stopping = watch::Sender::new(false);
+        Self {
+            health: HealthServer::new(Health::new(stopping.clone())),
             reflection_v1: erased(builder().build_v1().expect(valid)),
             reflection_v1alpha: erased(builder().build_v1alpha().expect(valid)),
-            reporter,
-            stopping: watch::Sender::new(false),
-        };
-        // Nobody else is there yet.
-        about.tell(ServingStatus::Serving).now_or_never();
-        about
+            stopping,
+        }
     }
 
     /// The server stops: who watches its health is told, and nothing is listened to
     /// any more.
-    pub(crate) async fn stop(&self) {
-        self.tell(ServingStatus::NotServing).await;
-        let mut reporter = self.reporter.clone();
-        for service in all() {
-            // Who watches it has been told, and is let go.
-            reporter.clear_service_status(service).await;
-        }
+    pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
     }
 
@@ -82,16 +65,6 @@ impl About {
             let _ = stopping.wait_for(|stopping| *stopping).await;
         }
     }
-
-    async fn tell(&self, status: ServingStatus) {
-        for service in all() {
-            self.reporter.set_service_status(service, status).await;
-        }
-    }
-}
-
-fn all() -> impl Iterator<Item = &'static str> {
-    std::iter::once(ALL).chain(SERVED.iter().map(|(service, _)| *service))
 }
 
 /// The service without its type, which has no name.

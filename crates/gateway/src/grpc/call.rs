@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body::Body as HttpBody;
+use tinyfaas_grpc::Message;
 use tinyfaas_model::{
     Body, CallId, CallOutcome, CallTarget, FunctionName, Invocation, InvokeError, Reply, Route,
 };
@@ -218,6 +219,18 @@ impl Call {
     /// Notes how long it took so far, for its caller.
     pub(super) fn note(&self, tally: &Tally) {
         self.note_at(tally, now());
+    }
+
+    /// The message, where it is no longer than a message may be.
+    ///
+    /// # Errors
+    /// Where it is: the reply in it fits by itself, but not with what goes beside it.
+    pub(super) fn fits<M: Message>(&self, message: M) -> Result<M, ReplyError> {
+        let limit_bytes = self.config().grpc.message_bytes_max;
+        if message.encoded_len() > limit_bytes {
+            return Err(ReplyError::TooLarge { limit_bytes });
+        }
+        Ok(message)
     }
 
     /// Counts the call's end.

@@ -39,7 +39,9 @@ async fn call(call: &Call, mut headers: HeaderMap, data: Data) -> Result<Respons
     }
     let (replied, tally) = call.run(route, asked).await?;
     let failed = replied.failed;
-    let answered = answer(replied, &tally.route).map_err(CallError::from);
+    let answered = answer(replied, &tally.route)
+        .and_then(|response| call.fits(response))
+        .map_err(CallError::from);
     let outcome = match &answered {
         Ok(_) => CallOutcome::of_reply(failed),
         Err(error) => error.outcome(),

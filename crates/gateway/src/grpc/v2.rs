@@ -57,6 +57,7 @@ impl TinyFaaS for Call {
 
     async fn get_result(&self, request: Request<GetResultRequest>) -> Answered<GetResultResponse> {
         let answered = result::answer(self, request.into_inner()).await;
+        let answered = answered.and_then(|result| self.fits(result).map_err(CallError::from));
         answered.map(Response::new).map_err(|error| self.status(&error))
     }
 }
@@ -68,8 +69,13 @@ async fn invoke(call: &Call, route: Arc<Route>, asked: Asked) -> Result<InvokeRe
         Err(raised(&replied.body, &tally.route).into())
     } else {
         let head = response::head(replied.status, replied.headers, call.id);
-        Ok(InvokeResponse { body: replied.body, ..head })
+        let response = InvokeResponse { body: replied.body, ..head };
+        call.fits(response).map_err(CallError::from)
     };
-    call.end(tally, CallOutcome::of_reply(failed));
+    let outcome = match &answered {
+        Ok(_) => CallOutcome::of_reply(failed),
+        Err(error) => error.outcome(),
+    };
+    call.end(tally, outcome);
     answered
 }

@@ -51,6 +51,10 @@ async fn who_watches_is_told_of_the_stop_and_let_go() {
         .into_inner();
     let first = told.message().await.unwrap().unwrap();
     assert_eq!(first.status(), ServingStatus::Serving);
+    let unknown = HealthCheckRequest { service: "f".into() };
+    let mut nobody = client.watch(unknown).await.unwrap().into_inner();
+    let first = nobody.message().await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::ServiceUnknown);
     let began = Instant::now();
     server.gateway.shutdown(Duration::from_secs(10)).await;
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tinyfaas_gateway::GatewayConfig;
 use tinyfaas_grpc::v1::Data;
+use tinyfaas_grpc::v2::InvokeRequest;
 use tinyfaas_model::{CallOutcome, InvokeError, Reply};
 use tonic::{Code, Request};
 
@@ -114,6 +115,27 @@ async fn a_message_that_is_too_large_is_refused() {
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert!(status.message().contains("1000 bytes"), "{status}");
     assert!(client.request(data("small")).await.is_ok(), "the connection goes on");
+}
+
+/// What goes beside the reply counts, as it does where messages come in.
+#[tokio::test]
+async fn a_reply_may_fill_a_message_and_no_more() {
+    let mut config = GatewayConfig::default();
+    config.grpc.message_bytes_max = 1000;
+    let mut server = Server::start(config).await;
+    for (name, bytes) in [("fits", 997), ("large", 998)] {
+        let reply = answers(move || Ok(Reply::from_bytes(vec![b'x'; bytes])));
+        server.deploy(Function { name, ..Function::default() }, reply);
+    }
+    let mut client = server.v1().await;
+    let ask = |name: &str| Data { function_identifier: name.into(), ..Data::default() };
+    assert_eq!(client.request(ask("fits")).await.unwrap().into_inner().response.len(), 997);
+    let status = client.request(ask("large")).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let mut client = server.v2().await;
+    let ask = |name: &str| InvokeRequest { function: name.into(), ..InvokeRequest::default() };
+    let status = client.invoke(ask("fits")).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
 }
 
 #[tokio::test]
