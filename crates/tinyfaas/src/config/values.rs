@@ -213,8 +213,7 @@ fn origins(text: &str) -> Result<String, String> {
     }
 }
 
-/// What useradd takes for a name, and numbers; whether there is such a user is
-/// found out at start.
+/// A name that is somebody else's: whether there is one of that name, they know.
 fn word(text: &str) -> Result<String, String> {
     let in_words = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     match text.chars().all(in_words) {
@@ -223,6 +222,8 @@ fn word(text: &str) -> Result<String, String> {
     }
 }
 
+/// What useradd takes for a name, and numbers; whether there is such a user is
+/// found out at start.
 fn user(text: &str) -> Result<String, String> {
     let in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '$');
     if text.starts_with('-') || !text.chars().all(in_names) {
