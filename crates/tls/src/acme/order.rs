@@ -269,7 +269,7 @@ impl Desk<'_> {
             }
             let offered: Vec<String> =
                 authorization.challenges.iter().map(|one| words::kind(&one.r#type)).collect();
-            let domain = authorization.identifier().to_string();
+            let domain = words::shown(&authorization.identifier().to_string());
             let identifier = authorization.identifier().identifier.clone();
             let Some(mut one) = authorization.challenge(challenge.kind()) else {
                 let (host, wanted) = (self.host(), challenge.name());
@@ -305,7 +305,7 @@ impl Desk<'_> {
             if let Some(problem) = problem {
                 return Err(OrderError::Domain {
                     host: self.host(),
-                    domain: authorization.identifier().to_string(),
+                    domain: words::shown(&authorization.identifier().to_string()),
                     said: words::problem(problem),
                     advice: self.where_it_looks(),
                 });
