@@ -28,6 +28,7 @@ use self::order::{Desk, OrderError};
 use self::schedule::Attempts;
 use self::store::{Store, StoreError};
 use crate::certificate::Certificate;
+use crate::client::read_roots;
 use crate::clock;
 use crate::error::TlsError;
 use crate::resolver::Served;
@@ -77,7 +78,7 @@ impl Acme {
     pub(crate) fn open(config: AcmeConfig) -> Result<(Self, Certificate), TlsError> {
         let identifiers = config.check()?;
         if let Some(file) = &config.ca_file {
-            http::roots_of(file)?;
+            read_roots(file)?;
         }
         let store = Store::new(&config.state, config.host(), &config.directory);
         let kept = match store.certificate() {

@@ -53,7 +53,7 @@ impl Roots {
     /// Reads the file.
     pub fn open(path: &Path) -> Result<Self, TlsError> {
         let watch = Mutex::new(Watch::new(&[path]));
-        let store = ArcSwap::from_pointee(read(path)?);
+        let store = ArcSwap::from_pointee(read_roots(path)?);
         Ok(Self(Arc::new(RootsFile { path: path.to_owned(), store, watch })))
     }
 
@@ -63,7 +63,7 @@ impl Roots {
         if look == Look::Same {
             return false;
         }
-        match read(&self.0.path) {
+        match read_roots(&self.0.path) {
             Ok(store) if store.roots == self.0.store.load().roots => false,
             Ok(store) => {
                 tracing::info!(
@@ -93,11 +93,11 @@ impl Roots {
     }
 }
 
-fn read(path: &Path) -> Result<RootCertStore, TlsError> {
+/// The certificates of a file, which alone are trusted then: one at least.
+pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     files::read(path).and_then(|text| store(&text)).map_err(|problem| problem.in_file(path))
 }
 
-/// Never empty.
 fn store(text: &[u8]) -> Result<RootCertStore, FileProblem> {
     let mut store = RootCertStore::empty();
     for (at, der) in pem::certificates(text)?.into_iter().enumerate() {

@@ -39,11 +39,6 @@ impl<S> TlsStream<S> {
     pub fn alpn(&self) -> Option<&[u8]> {
         self.inner.get_ref().1.alpn_protocol()
     }
-
-    /// The connection beneath.
-    pub fn get_ref(&self) -> &S {
-        self.inner.get_ref().0
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {

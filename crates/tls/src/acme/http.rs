@@ -5,7 +5,6 @@
 //! know what is asked.
 
 use std::error::Error as StdError;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +22,8 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::config::AcmeConfig;
-use crate::error::{FileProblem, TlsError};
-use crate::{files, pem};
+use crate::client::read_roots;
+use crate::error::TlsError;
 
 /// An authority has no reason for more.
 const REDIRECTS_MAX: usize = 3;
@@ -104,7 +103,7 @@ impl Http {
     /// between two orders.
     pub(super) fn new(config: &AcmeConfig, heard: Arc<Heard>) -> Result<Self, ClientError> {
         let roots = match &config.ca_file {
-            Some(file) => roots_of(file)?,
+            Some(file) => read_roots(file)?,
             None => system_roots()?,
         };
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -180,19 +179,6 @@ async fn ask(
     Ok(BytesResponse { parts, body: Box::new(whole.freeze()) })
 }
 
-/// The certificates of a file, which alone are trusted then.
-pub(super) fn roots_of(file: &Path) -> Result<RootCertStore, TlsError> {
-    let content = files::read(file).map_err(|problem| problem.in_file(file))?;
-    let found = pem::certificates(&content).map_err(|problem| problem.in_file(file))?;
-    let mut roots = RootCertStore::empty();
-    for (at, certificate) in found.into_iter().enumerate() {
-        roots.add(certificate).map_err(|error| {
-            FileProblem::NoRoot { at: at + 1, reason: error.to_string() }.in_file(file)
-        })?;
-    }
-    Ok(roots)
-}
-
 /// What the system trusts; single ones that make no sense are left out, as others do.
 fn system_roots() -> Result<RootCertStore, ClientError> {
     let found = rustls_native_certs::load_native_certs();
@@ -262,10 +248,10 @@ mod tests {
     fn a_ca_file_that_cannot_be_used_is_named() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("ca.pem");
-        let error = roots_of(&file).expect_err("none").to_string();
+        let error = read_roots(&file).expect_err("none").to_string();
         assert!(error.contains("ca.pem: there is no such file"), "{error}");
         std::fs::write(&file, "hello").expect("writable");
-        let error = roots_of(&file).expect_err("no PEM").to_string();
+        let error = read_roots(&file).expect_err("no PEM").to_string();
         assert!(error.contains("ca.pem: it is not PEM"), "{error}");
     }
 }
