@@ -74,10 +74,10 @@ class Dev(CommandLine, OwnServerCase):
         folder.mkdir()
         return folders.write(folder, entries)
 
-    def begin(self, folder, *arguments):
+    def begin(self, folder, *arguments, **environment):
         """`tinyfaas dev` on a terminal, with a folder for temporary files of its own."""
         self.temporary = self.folder()
-        terminal = self.terminal("dev", folder, *arguments, environment={"TMPDIR": self.temporary})
+        terminal = self.terminal("dev", folder, *arguments, environment={"TMPDIR": self.temporary, **environment})
         return terminal
 
     def url(self, terminal, name):
@@ -132,6 +132,14 @@ class Dev(CommandLine, OwnServerCase):
         terminal.type("\x03")
         self.assertEqual(terminal.exit(), 0)
         self.assertEqual(self.left(), ([], []))
+
+    def test_certificates_that_variables_name_are_for_other_servers(self):
+        folder = self.function({"fn.sh": folders.File("#!/bin/sh\necho one\n", 0o755)})
+        # They cannot all be: a server that meant them would not start.
+        terminal = self.begin(folder, HTTPS_PORT="0", TF_TLS_SELF_SIGNED="yes", TF_ACME_DOMAINS="gw.example")
+        self.assertNotIn("certificate", terminal.shows("is ready", timeout=60))
+        terminal.type("\x03")
+        self.assertEqual(terminal.exit(), 0)
 
     def test_a_first_deploy_that_fails_waits_for_the_next_save(self):
         folder = self.function({"fn.py": "def fn(:\n"})

@@ -121,7 +121,7 @@ impl Config {
     }
 
     /// The endpoint `http`, `coap`, `coap-tcp`, `coaps`, `grpc` or `management`, or
-    /// over TLS `https`, `grpc-tls` or `management-tls`.
+    /// over TLS `https`, `coaps-tcp`, `grpc-tls` or `management-tls`.
     pub(crate) fn endpoint(&self, name: &'static str) -> Endpoint {
         let port = match *self.value(&format!("{name}-port")) {
             Value::Port(port) => port,
