@@ -269,7 +269,8 @@ async fn serve<S, A, F, B>(
     let connection = pin!(builder.serve_connection(io, service));
     // How it ended concerns the caller alone: a broken request was answered, a
     // broken connection cannot be.
-    let _ = Watched::new(connection, activity, |connection| connection.graceful_shutdown()).await;
+    let watched = Watched::new(connection, activity, |connection| connection.graceful_shutdown());
+    let _ = stall::with_streams(watched).await;
 }
 
 /// Whether the head that was read last, of this request over HTTP/1, told a length:
