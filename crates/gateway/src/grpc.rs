@@ -108,6 +108,9 @@ async fn answer(
         // Boxed: what is rarely asked shall not make each call's task larger.
         Kind::Web(kind) => Box::pin(page(grpc, &activity, request, kind)).await,
         Kind::Question => {
+            if !request.body().is_end_stream() {
+                activity.set_unread();
+            }
             let allowed = web::allow(&grpc.config.grpc, request.headers());
             (allowed.unwrap_or_else(|| in_words(Plain::Origin)), None)
         }

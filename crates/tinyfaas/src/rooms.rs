@@ -71,6 +71,8 @@ fn grpc(config: &Config) -> GrpcConfig {
     let origins = config.text("grpc-web-origins").split(',').map(str::trim);
     GrpcConfig {
         message_bytes_max: size(config.bytes("grpc-message-max")),
+        // A body over HTTP has its call's time, too.
+        message_timeout: config.duration("call-deadline"),
         web_origins: origins.filter(|origin| !origin.is_empty()).map(str::to_owned).collect(),
     }
 }

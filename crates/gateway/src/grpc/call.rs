@@ -154,7 +154,7 @@ impl Call {
     ) -> Result<Replied, CallError> {
         let reply = self.dispatch(tally, invocation, after).await?;
         let Reply { status, failed, headers, body } = reply;
-        match self.collect(body).await {
+        match self.collect(body, &self.held).await {
             Ok(body) => Ok(Replied { status, failed, headers, body }),
             // What breaks off at its deadline broke off for that reason.
             Err(CallError::Invoke(InvokeError::ReplyBroken { .. })) if tally.is_late(now()) => {
@@ -185,11 +185,11 @@ impl Call {
         })?)
     }
 
-    /// Reads a reply to its end, on the call's share of the budget.
+    /// Reads a reply to its end, on this share of the budget.
     ///
     /// # Errors
     /// Where it breaks off, or is too large.
-    pub(super) async fn collect(&self, mut body: Body) -> Result<Bytes, CallError> {
+    pub(super) async fn collect(&self, mut body: Body, held: &Share) -> Result<Bytes, CallError> {
         let mut whole = BytesMut::new();
         let mut only = Bytes::new();
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -201,7 +201,7 @@ impl Call {
             if whole.len() + only.len() + data.len() > limit_bytes {
                 return Err(ReplyError::TooLarge { limit_bytes }.into());
             }
-            if !self.held.grow(data.len()) {
+            if !held.grow(data.len()) {
                 let retry_after = self.config().retry_after;
                 return Err(ReplyError::NoRoom { retry_after }.into());
             }

@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -33,11 +34,13 @@ pub(super) enum Takes {
 }
 
 /// A request's body.
-pub(super) struct Messages<B> {
+pub(super) struct Messages<B: HttpBody> {
     incoming: B,
     call: Arc<Call>,
     takes: Takes,
     prefixes: Prefixes,
+    /// When the message that comes has begun; the call, as long as none has.
+    began: Instant,
     /// Made at the first stall: most messages are there with their head.
     timer: Option<Pin<Box<Sleep>>>,
     /// The timer runs for the stall that lasts now.
@@ -114,6 +117,7 @@ where
             Takes::Questions => Some(Box::pin(call.grpc.about.stopped())),
         };
         Self {
+            began: call.arrived,
             incoming,
             call,
             takes,
@@ -135,7 +139,8 @@ where
         match self.takes {
             Takes::One if self.prefixes.begun > 1 => return Err(Refused::SecondMessage.into()),
             Takes::Many | Takes::Questions if self.prefixes.begun > begun => {
-                self.call.held.shrink_to(0)
+                self.began = now();
+                self.call.held.shrink_to(0);
             }
             _ => (),
         }
@@ -171,8 +176,11 @@ where
         }
         if !self.stalled {
             self.stalled = true;
-            let idle = deadline(now(), self.call.config().body_idle_timeout);
-            let until = self.call.ends_by().map_or(idle, |at| at.min(idle));
+            let config = self.call.config();
+            let idle = deadline(now(), config.body_idle_timeout);
+            // Who trickles does not get more time by each byte.
+            let until = idle.min(deadline(self.began, config.grpc.message_timeout));
+            let until = self.call.ends_by().map_or(until, |at| at.min(until));
             match &mut self.timer {
                 Some(timer) => timer.as_mut().reset(until.into()),
                 None => self.timer = Some(Box::pin(sleep_until(until.into()))),
@@ -243,9 +251,9 @@ where
     }
 }
 
-impl<B> Drop for Messages<B> {
+impl<B: HttpBody> Drop for Messages<B> {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.ended && !self.incoming.is_end_stream() {
             self.call.activity.set_unread();
         }
     }

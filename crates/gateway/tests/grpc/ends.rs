@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use tinyfaas_gateway::GatewayConfig;
 use tinyfaas_grpc::v2::GetResultRequest;
 use tinyfaas_model::{CallOutcome, Handler, InvokeError, Reply};
 use tokio::sync::Notify;
+use tonic::body::Body;
 use tonic::{Code, Request};
 
-use crate::support::{Function, Server, data, echo, handler, until};
+use crate::support::{Channel, Function, Server, data, echo, handler, until};
 use crate::v2::head;
 
 /// A function that never ends, and tells when it is called.
@@ -157,4 +161,26 @@ async fn a_stopping_function_has_run_nothing() {
             .await;
     let status = server.v1().await.request(data("x")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
+}
+
+/// A byte resets no clock but that of a stall.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_trickles_has_an_end() {
+    let server = Server::with(echo()).await;
+    let Channel(mut sender) = server.connect().await;
+    let prefix = Bytes::from_static(&[0, 0, 0, 4, 0]);
+    let trickle = futures_util::stream::unfold(prefix, |next| async move {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        Some((Ok::<_, std::convert::Infallible>(Frame::data(next)), Bytes::from_static(b"x")))
+    });
+    let path = "openfogstack.tinyfaas.tinyfaas.TinyFaaS/Request";
+    let request = http::Request::post(format!("{}{path}", server.origin()))
+        .header("content-type", "application/grpc")
+        .body(Body::new(StreamBody::new(trickle)))
+        .unwrap();
+    let began = tokio::time::Instant::now();
+    let response = sender.send_request(request).await.unwrap();
+    let took = began.elapsed();
+    assert_eq!(response.headers()["grpc-status"], "4", "{response:?}");
+    assert!((299..=321).contains(&took.as_secs()), "{took:?}");
 }

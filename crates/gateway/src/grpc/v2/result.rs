@@ -77,7 +77,7 @@ async fn tell(
         Some(Outcome::Reply(kept)) => {
             let reply = kept.reply();
             let failed = reply.failed;
-            let body = call.collect(reply.body).await?;
+            let body = call.collect(reply.body, &call.held).await?;
             if !failed {
                 let head = response::head(reply.status, reply.headers, id);
                 return Ok(Ok(InvokeResponse { body, ..head }));

@@ -75,7 +75,7 @@ async fn head_of(
     if !reply.failed {
         return Ok(reply);
     }
-    let text = call.collect(reply.body).await?;
+    let text = call.collect(reply.body, &call.grpc.held.share()).await?;
     Err(raised(&text, &tally.route).into())
 }
 
