@@ -40,6 +40,27 @@ pub struct Entrance {
     pub tls: Option<Acceptor>,
 }
 
+/// How many connections there may be: those with TLS have places of their own, where
+/// there are both, so that strangers who begin handshakes and end none keep nobody out
+/// on this machine itself.
+struct Places {
+    plain: Arc<Semaphore>,
+    tls: Arc<Semaphore>,
+}
+
+impl Places {
+    fn shared_out(all: usize, entrances: &[Entrance]) -> Self {
+        let with_tls = entrances.iter().filter(|entrance| entrance.tls.is_some()).count();
+        let both = with_tls > 0 && with_tls < entrances.len();
+        let each = if both { (all / 2).max(1) } else { all };
+        Self { plain: Arc::new(Semaphore::new(each)), tls: Arc::new(Semaphore::new(each)) }
+    }
+
+    fn of(&self, entrance: &Entrance) -> &Arc<Semaphore> {
+        if entrance.tls.is_some() { &self.tls } else { &self.plain }
+    }
+}
+
 /// Learns that the server stops.
 #[derive(Clone)]
 pub(super) struct Stop(watch::Receiver<bool>);
@@ -62,13 +83,13 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let hosts = Hosts::new(&manager.config().allowed_hosts);
-    let places = Arc::new(Semaphore::new(manager.config().connections_max));
+    let places = Places::shared_out(manager.config().connections_max, &entrances);
     let started = Moment { wall: SystemTime::now(), steady: Instant::now() };
     let api = Arc::new(Api { manager: Arc::clone(&manager), surroundings, hosts, started });
     let stop = watch::Sender::new(false);
     for entrance in entrances {
-        let (api, places, stop) = (Arc::clone(&api), Arc::clone(&places), Stop(stop.subscribe()));
-        tokio::spawn(accept(entrance, api, places, stop));
+        let places = Arc::clone(places.of(&entrance));
+        tokio::spawn(accept(entrance, Arc::clone(&api), places, Stop(stop.subscribe())));
     }
     shutdown.await;
     manager.stop_deploys();
