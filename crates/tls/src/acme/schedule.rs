@@ -98,7 +98,8 @@ pub(crate) fn wait_at_start(config: &AcmeConfig, attempts: &Attempts, now: Syste
     }
     let most = wait(config, attempts.failures, false, None, 0.0);
     // A clock that was set back must not make it longer.
-    let ours = (at(attempts.last) + most).duration_since(now).unwrap_or_default().min(most);
+    let until = at(attempts.last).checked_add(most);
+    let ours = until.and_then(|until| until.duration_since(now).ok()).unwrap_or_default().min(most);
     let said = attempts.not_before.map(|seconds| at(seconds).duration_since(now));
     let said = said.and_then(Result::ok).unwrap_or_default().min(config.retry_max);
     ours.max(said)

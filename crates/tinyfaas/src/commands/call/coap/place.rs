@@ -55,9 +55,11 @@ impl Place {
             "coap" => Transport::Udp,
             "coap+tcp" => Transport::Tcp,
             scheme @ ("coaps" | "coaps+tcp") => {
+                // Datagrams are secured by keys, connections by a certificate.
+                let trust = if scheme == "coaps" { "-u IDENTITY -k KEY" } else { "-R CA_FILE" };
                 return Err(format!(
                     "{scheme} is not spoken by this command; libcoap's client speaks it: \
-                     coap-client-gnutls -u IDENTITY -k KEY {scheme}://HOST/NAME"
+                     coap-client-gnutls {trust} {scheme}://HOST/NAME"
                 ));
             }
             scheme => return Err(format!("{scheme} is not CoAP; {WANTED}")),
