@@ -109,7 +109,7 @@ class UnderSystemd(OwnServerCase):
         journal = "".join(line + "\n" for line in read["journal"].splitlines() if "tinyfaas" in line or "check" in line)
         output = read["output"].splitlines()
         for line in (
-            "state active, serving: management on port 8080, http on port 8000, coap on port 5683",
+            "state active, serving: management on port 8080, http on port 8000, coap on port 5683, grpc on port 9000",
             "server as tinyfaas, data of tinyfaas 700",
             "function as tinyfaas",
             "echo hello",
