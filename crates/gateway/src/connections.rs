@@ -5,6 +5,7 @@
 //! not know what a request asks for; who serves an endpoint answers them.
 
 mod head_copy;
+pub(crate) mod parts;
 mod refusal;
 mod socket;
 pub(crate) mod stall;

@@ -11,15 +11,14 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Status;
 
 use super::call::Call;
+use crate::connections::parts::Parts;
 use crate::connections::stall;
 use crate::connections::watch::CallMark;
 
 /// The body of a response, and with it the call that it belongs to.
 pub(super) struct ReplyBody {
     body: tonic::body::Body,
-    /// What is left of a part larger than `part_bytes_max`.
-    rest: Bytes,
-    part_bytes_max: usize,
+    parts: Parts,
     /// It holds what the reply takes of the budget.
     _call: Option<Arc<Call>>,
     _mark: CallMark,
@@ -34,14 +33,7 @@ impl ReplyBody {
         call: Option<Arc<Call>>,
         mark: CallMark,
     ) -> Self {
-        Self { body, rest: Bytes::new(), part_bytes_max, _call: call, _mark: mark }
-    }
-
-    fn part(&mut self, mut data: Bytes) -> Frame<Bytes> {
-        if data.len() > self.part_bytes_max {
-            self.rest = data.split_off(self.part_bytes_max);
-        }
-        Frame::data(data)
+        Self { body, parts: Parts::new(part_bytes_max), _call: call, _mark: mark }
     }
 }
 
@@ -53,14 +45,13 @@ impl HttpBody for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if !self.rest.is_empty() {
-            let rest = std::mem::take(&mut self.rest);
-            return stall::note(Poll::Ready(Some(Ok(self.part(rest)))));
+        if let Some(part) = self.parts.next() {
+            return stall::note(Poll::Ready(Some(Ok(part))));
         }
         let frame = ready!(stall::note(Pin::new(&mut self.body).poll_frame(cx)));
         Poll::Ready(frame.map(|frame| {
             frame.map(|frame| match frame.into_data() {
-                Ok(data) => self.part(data),
+                Ok(data) => self.parts.cut(data),
                 // The status: it must come through.
                 Err(trailers) => trailers,
             })
@@ -68,7 +59,7 @@ impl HttpBody for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.parts.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

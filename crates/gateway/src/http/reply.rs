@@ -15,6 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tinyfaas_model::{Body, BodyError, CallOutcome, InvokeError, Reply};
 
 use super::body::WithFirst;
+use crate::connections::parts::Parts;
 use crate::connections::watch::CallMark;
 use crate::connections::{CALL_ID, stall};
 use crate::dispatch::now;
@@ -138,9 +139,7 @@ fn may_start_text(bytes: &[u8]) -> bool {
 /// The body of a response, and with it the call that it belongs to.
 pub(super) struct ReplyBody {
     body: Body,
-    /// What is left of a part larger than `part_bytes_max`.
-    rest: Bytes,
-    part_bytes_max: usize,
+    parts: Parts,
     /// Why it broke off, until what came before is on its way.
     broken: Option<BodyError>,
     /// Of a call that has not ended yet.
@@ -164,14 +163,7 @@ impl ReplyBody {
         call: CallMark,
         ending: Option<Ending>,
     ) -> Self {
-        Self { body, rest: Bytes::new(), part_bytes_max, broken: None, ending, _call: call }
-    }
-
-    fn part(&mut self, mut data: Bytes) -> Frame<Bytes> {
-        if data.len() > self.part_bytes_max {
-            self.rest = data.split_off(self.part_bytes_max);
-        }
-        Frame::data(data)
+        Self { body, parts: Parts::new(part_bytes_max), broken: None, ending, _call: call }
     }
 }
 
@@ -183,9 +175,8 @@ impl HttpBody for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if !self.rest.is_empty() {
-            let rest = std::mem::take(&mut self.rest);
-            return stall::note(Poll::Ready(Some(Ok(self.part(rest)))));
+        if let Some(part) = self.parts.next() {
+            return stall::note(Poll::Ready(Some(Ok(part))));
         }
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
@@ -193,7 +184,7 @@ impl HttpBody for ReplyBody {
         loop {
             let frame = ready!(stall::note(Pin::new(&mut self.body).poll_frame(cx)));
             match frame.map(|frame| frame.map(Frame::into_data)) {
-                Some(Ok(Ok(data))) => return Poll::Ready(Some(Ok(self.part(data)))),
+                Some(Ok(Ok(data))) => return Poll::Ready(Some(Ok(self.parts.cut(data)))),
                 // A function's trailers are dropped: few callers expect any.
                 Some(Ok(Err(_))) => (),
                 // At an error hyper drops what it has not written yet; in this
@@ -213,7 +204,7 @@ impl HttpBody for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.broken.is_none() && self.body.is_end_stream()
+        self.parts.is_empty() && self.broken.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
