@@ -83,8 +83,8 @@ fn of_text(text: &str, status: StatusCode) -> Failure {
 }
 
 /// The deepest cause says what is wrong; what stands above it repeats the URL.
-pub(crate) fn deepest_cause(error: &reqwest::Error) -> String {
-    let mut deepest: &dyn Error = error;
+pub(crate) fn deepest_cause(error: &(dyn Error + 'static)) -> String {
+    let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;
     }

@@ -18,7 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::place::Place;
-use crate::client::{Trust, not_trusted};
+use crate::client::{Trust, deepest_cause, not_trusted};
 use crate::failure::{Code, Failure};
 
 /// How long connecting may take.
@@ -101,7 +101,7 @@ async fn channel(place: &Place, trust: &Trust) -> Result<Channel, Failure> {
         .map_err(|error| not_trusted(place, &error).unwrap_or_else(|| unreachable(place, &error)))
 }
 
-fn unreachable(place: &Place, error: &dyn Error) -> Failure {
+fn unreachable(place: &Place, error: &(dyn Error + 'static)) -> Failure {
     let why = deepest_cause(error);
     Failure::new(Code::Unreachable, format!("no server answers at {place}: {why}"))
         .tip("is it running, and is its gRPC endpoint on (GRPC_PORT, GRPC_ADDRESS)?")
@@ -117,13 +117,4 @@ pub(super) fn broken(place: &Place, status: &Status) -> Option<Failure> {
     let why = deepest_cause(source);
     let said = format!("the connection to {place} broke off: {why}");
     Some(Failure::new(Code::Unreachable, said).tip("does gRPC answer on that port?"))
-}
-
-/// The deepest cause says what is wrong; what stands above it is less.
-fn deepest_cause(error: &dyn Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
